@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef UHMM_DRIVER_H
+#define UHMM_DRIVER_H
+
+/*
+ * For those who write a driver: how uhmm talks to one kind of device.
+ *
+ * A device is a private address space of size_bytes bytes, named by offsets from 0. uhmm decides which offset holds
+ * what: it hands out folios - naturally aligned pieces of 2^order base pages - and takes them back; the driver keeps no
+ * list of them. A driver's whole duty is to copy bytes between host memory and an offset, and to answer honestly.
+ *
+ * What holds for every callback:
+ * - it may be called from several threads at once, for different folios; for one folio calls come one after another;
+ * - it holds none of uhmm's locks, and must not call uhmm_to_device() and its like;
+ * - it may run in a fault thread, while the program's threads wait for it - one of them perhaps inside malloc(): it
+ *   must not call malloc(), nor touch memory that was given to uhmm. What it needs it allocates in open();
+ * - a failure is a negative errno and leaves things as they were: uhmm keeps the source until a copy has succeeded.
+ *
+ * "emu" (drivers/emu) is the specification: what is not said here is what emu does.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "uhmm/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One piece of a copy: bytes at the device's offset and at host. Both are multiples of 4096, and so is bytes. A
+ * segment may cover several folios that lie side by side. */
+struct uhmm_seg {
+	uint64_t offset;
+	void *host;
+	uint64_t bytes;
+};
+
+#define UHMM_CAP_COHERENT (1u << 0) /* the CPU can address the device's memory (reserved) */
+#define UHMM_CAP_ASYNC    (1u << 1) /* copies may return a fence before they have ended */
+
+struct uhmm_driver_props {
+	size_t sz;
+	uint64_t size_bytes; /* a multiple of 2 MiB, at most 2^51 */
+	uint32_t orders;     /* bit k: folios of order k are taken; bit 0 must be set; 0 means all, 0..9 */
+	uint32_t caps;       /* UHMM_CAP_* */
+};
+
+struct uhmm_driver {
+	size_t sz;           /* sizeof(struct uhmm_driver) */
+	const char *name;    /* what stands before the colon of a spec: letters, digits, '_' */
+	const char *summary; /* one line for people */
+
+	/*
+	 * Required. @options is what stands after the colon, "" if nothing. Fill in @ret_props and @ret_ctx.
+	 * On failure, a sentence for people may be written to @ret_why (of @why_bytes); return -EINVAL for bad options.
+	 * Opening touches memory in proportion to what is used, not to the device's size.
+	 * Context: a thread of the program; may block and allocate.
+	 */
+	int (*open)(const char *options, struct uhmm_driver_props *ret_props, void **ret_ctx, char *ret_why,
+		    size_t why_bytes);
+
+	/* Required. Nothing is allocated on the device any more. Accepts a NULL context. Context: as open. */
+	void (*close)(void *ctx);
+
+	/*
+	 * Required: copy @nr segments from host memory to the device, or back. All or nothing as far as the caller is
+	 * concerned: after a failure the destination's contents do not matter. With UHMM_CAP_ASYNC a driver may set
+	 * *@ret_fence to a non-zero token instead of waiting; it is 0 on entry.
+	 * Context: any thread, fault thread; may block.
+	 */
+	int (*copy_in)(void *ctx, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence);
+	int (*copy_out)(void *ctx, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence);
+
+	/* Required with UHMM_CAP_ASYNC, else NULL: wait for a copy. Returns the copy's own outcome, and is called exactly
+	 * once for each fence. Context: as copy_in. */
+	int (*fence_wait)(void *ctx, uint64_t fence);
+
+	/* Optional (NULL: zeros are copied in): make @bytes at @offset read as zeros. Context: as copy_in. */
+	int (*clear)(void *ctx, uint64_t offset, uint64_t bytes);
+
+	/* Optional (NULL: always agreed): a folio is about to be used. A negative errno refuses it; uhmm then tries smaller
+	 * orders, and at order 0 counts the page as UHMM_SKIP_NO_ROOM. Contents are undefined. Context: as copy_in. */
+	int (*folio_alloc)(void *ctx, uint64_t offset, unsigned order);
+
+	/* Optional (NULL: nothing happens): a folio is not used any more; its order may be smaller than when it was
+	 * allocated, if it was split since. Context: as copy_in; must not block for long. */
+	void (*folio_free)(void *ctx, uint64_t offset, unsigned order);
+
+	/*
+	 * Optional (NULL: nothing happens): the folio of @old_order at @head becomes pieces of @new_order without moving
+	 * its bytes. Called once for each piece but the first, with its offset in @piece, and once more with @piece
+	 * UINT64_MAX when all are done.
+	 * Context: any thread, fault thread; must not block: a block's lock is held.
+	 */
+	void (*folio_split)(void *ctx, uint64_t head, unsigned old_order, uint64_t piece, unsigned new_order);
+};
+
+/**
+ * uhmm_driver_add() - make a driver known, so that uhmm_device_open() finds it by its name
+ * @driver: must stay valid until the process ends
+ *
+ * Return: 0; -EINVAL when a required callback is missing; -EEXIST when the name is taken; -ENOSPC after 32 drivers.
+ * Context: any thread.
+ * Since: 0.1
+ */
+UHMM_API int uhmm_driver_add(const struct uhmm_driver *driver);
+
+/**
+ * uhmm_driver_get() - the n-th driver that is known, built-in ones first
+ * @n: from 0
+ *
+ * Return: the driver, or NULL when there are not so many.
+ * Context: any thread.
+ * Since: 0.1
+ */
+UHMM_API const struct uhmm_driver *uhmm_driver_get(unsigned n);
+
+/**
+ * uhmm_host_alloc() - host memory that uhmm never looks after, for a driver's own use
+ * @bytes: a multiple of 2 MiB
+ *
+ * Aligned to 2 MiB, advised to be huge, not inherited by fork(2), not counted before it is touched.
+ *
+ * Return: the memory, or NULL.
+ * Context: any thread.
+ * Since: 0.1
+ */
+UHMM_API void *uhmm_host_alloc(size_t bytes);
+
+/** uhmm_host_free() - give it back; NULL is fine. Context: any thread. Since: 0.1 */
+UHMM_API void uhmm_host_free(void *mem, size_t bytes);
+
+/**
+ * uhmm_copy() - the copy that uhmm found best for pieces of 64 KiB and more on this CPU
+ * @dst:   multiple of 64
+ * @src:   multiple of 64
+ * @bytes: multiple of 4096; the two do not overlap
+ *
+ * Stores bypass the caches where that wins (docs/copy.md), and are globally visible on return.
+ *
+ * Context: any thread, fault thread.
+ * Since: 0.1
+ */
+UHMM_API void uhmm_copy(void *dst, const void *src, size_t bytes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef API_API_H
+#define API_API_H
+
+/*
+ * What the public handles are made of. This room checks arguments, translates, and calls; it decides nothing.
+ *
+ * struct uhmm_space lies in memory of our own, so no handle of ours is ever away.
+ */
+
+#include "fault/fault.h"
+#include "migrate/jobs.h"
+#include "migrate/migrate.h"
+#include "space/space.h"
+#include "uhmm/uhmm.h"
+
+struct uhmm_device {
+	struct device dev;
+	struct uhmm_space *space;
+};
+
+struct uhmm_space {
+	struct space sp;
+	struct migrator migrator;
+	struct faults faults;
+	struct jobs jobs;
+	uint64_t pool_bytes;
+
+	/* guarded by lock (rank REGISTRY): opening and closing of devices */
+	struct lock lock;
+	struct uhmm_device device[MAX_DEVICES]; /* by index; 0 is not used */
+};
+
+/* The one space of this process, or NULL. */
+struct uhmm_space *space_current(void);
+
+/* In a child: there is none, and its memory is gone. */
+void space_forget(void);
+
+/* Checks a range. @round_len: round the length up, else it must be a multiple of a page. Return: 0 or -EINVAL, said. */
+int check_range(const char *call, const void *start, size_t len_bytes, bool round_len, uint64_t *ret_start,
+		uint64_t *ret_end);
+
+/* Is the caller the process that opened the space? Return: 0 or -EPERM, said. */
+int check_process(const char *call, const struct uhmm_space *space);
+
+/* Is @dev an open device of @space? Return: 0 or -ENODEV, said. */
+int check_device(const char *call, const struct uhmm_space *space, const struct uhmm_device *dev);
+
+/* The device at @index, or NULL. */
+struct uhmm_device *device_handle(struct uhmm_space *space, unsigned index);
+
+/* The built-in drivers, made known at the first need. */
+void drivers_init(void);
+
+/* fork(2): home first, then fork (fork.c). */
+void fork_init(void);
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "api/api.h"
+#include "base/err.h"
+#include "base/log.h"
+
+int check_device(const char *call, const struct uhmm_space *space, const struct uhmm_device *dev)
+{
+	if (dev >= space->device && dev < space->device + MAX_DEVICES && dev->space == space &&
+	    !((uintptr_t)((const char *)dev - (const char *)space->device) % sizeof(*dev)))
+		return 0;
+	log_say(UHMM_LOG_ERROR, "%s(): the device is not an open device of this space", call);
+	return -ENODEV;
+}
+
+struct uhmm_device *device_handle(struct uhmm_space *space, unsigned index)
+{
+	struct uhmm_device *dev = &space->device[index];
+
+	return migrator_device(&space->migrator, index) ? dev : NULL;
+}
+
+static unsigned free_index_locked(struct uhmm_space *space)
+{
+	for (unsigned i = 1; i < MAX_DEVICES; i++)
+		if (!migrator_device(&space->migrator, i))
+			return i;
+	return 0;
+}
+
+static int open_locked(struct uhmm_space *space, const char *spec, struct uhmm_device **ret_dev)
+{
+	unsigned index = free_index_locked(space);
+	struct uhmm_device *dev = &space->device[index];
+	char why[300] = "";
+	int r;
+
+	if (!index) {
+		log_say(UHMM_LOG_ERROR, "uhmm_device_open(): 255 devices are open already");
+		return -ENOSPC;
+	}
+	memset(dev, 0, sizeof(*dev));
+	r = device_open(&dev->dev, spec, index, why, sizeof(why));
+	if (r) {
+		log_say(UHMM_LOG_ERROR, "device \"%s\" cannot be opened: %s", spec, why);
+		return r;
+	}
+	dev->space = space;
+	atomic_store_explicit(&space->migrator.devices[index], &dev->dev, memory_order_release);
+	*ret_dev = dev;
+	return 0;
+}
+
+int uhmm_device_open(struct uhmm_space *space, const char *spec, struct uhmm_device **ret_dev)
+{
+	int r;
+
+	if (!space || !spec || !ret_dev)
+		return -EINVAL;
+	r = check_process("uhmm_device_open", space);
+	if (r)
+		return r;
+	lock_take(&space->lock);
+	r = open_locked(space, spec, ret_dev);
+	lock_drop(&space->lock);
+	return r;
+}
+
+/*
+ * From now on the device takes nothing. What is in flight to it ends up there or at home; so it is emptied again and
+ * again until nothing is allocated, or a round brings back nothing.
+ */
+static int bring_home(struct uhmm_space *space, struct device *dev)
+{
+	struct tally t;
+
+	while (buddy_used_bytes(&dev->buddy)) {
+		uint64_t before = buddy_used_bytes(&dev->buddy);
+
+		jobs_run(&space->jobs, JOB_TO_SYSTEM, 0, UINT64_C(1) << TABLE_ADDRESS_BITS, dev, false, &t);
+		if (t.error && buddy_used_bytes(&dev->buddy) >= before)
+			return t.error;
+	}
+	return 0;
+}
+
+int uhmm_device_close(struct uhmm_device *dev)
+{
+	struct uhmm_space *space;
+	int r;
+
+	if (!dev)
+		return 0;
+	space = dev->space;
+	if (!space || check_device("uhmm_device_close", space, dev))
+		return -ENODEV;
+	r = check_process("uhmm_device_close", space);
+	if (r)
+		return r;
+	atomic_store(&dev->dev.closing, 1);
+	jobs_wait_detached(&space->jobs, &dev->dev);
+	r = bring_home(space, &dev->dev);
+	if (r) {
+		log_say(UHMM_LOG_ERROR, "device %s keeps %llu bytes that could not be brought home (%s); it stays open",
+			dev->dev.spec, (unsigned long long)buddy_used_bytes(&dev->dev.buddy), strerrordesc_np(-r));
+		atomic_store(&dev->dev.closing, 0);
+		return r;
+	}
+	lock_take(&space->lock);
+	atomic_store_explicit(&space->migrator.devices[dev->dev.index], NULL, memory_order_release);
+	device_close(&dev->dev);
+	dev->space = NULL;
+	lock_drop(&space->lock);
+	return 0;
+}
+
+int uhmm_device_query(struct uhmm_device *dev, struct uhmm_device_info *ret)
+{
+	struct uhmm_device_info info = { .sz = 0 };
+	struct device *d;
+
+	if (!dev || !ret || ret->sz < sizeof(size_t))
+		return -EINVAL;
+	d = &dev->dev;
+	info.sz = ret->sz;
+	snprintf(info.spec, sizeof(info.spec), "%s", d->spec);
+	info.size_bytes = d->props.size_bytes;
+	info.orders = d->props.orders;
+	info.caps = d->props.caps;
+	info.used_bytes = buddy_used_bytes(&d->buddy);
+	for (unsigned k = 0; k < NR_ORDERS; k++)
+		info.folios[k] = counter_get(&d->buddy.nr_folios[k]);
+	info.metadata_bytes = buddy_metadata_bytes(&d->buddy);
+	info.open_ns = d->open_ns;
+	memcpy(ret, &info, ret->sz < sizeof(info) ? ret->sz : sizeof(info));
+	return 0;
+}

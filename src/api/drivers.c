@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* The built-in drivers. Not a list in the registry's room: a lower floor does not know the drivers. */
+#include "api/api.h"
+#include "base/err.h"
+#include "device/registry.h"
+
+extern const struct uhmm_driver uhmm_driver_emu;
+
+static const struct uhmm_driver *const built_in[] = { &uhmm_driver_emu };
+
+static void add_all(void)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(built_in); i++)
+		(void)registry_add(built_in[i]);
+}
+
+void drivers_init(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, add_all);
+}
+
+int uhmm_driver_add(const struct uhmm_driver *driver)
+{
+	drivers_init();
+	return registry_add(driver);
+}
+
+const struct uhmm_driver *uhmm_driver_get(unsigned n)
+{
+	drivers_init();
+	return registry_get(n);
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fork(2): a child shares the parent's pages, but not what is on a device - it would read zeros there. So everything
+ * comes home before the fork, and nothing leaves until it is done. What a failing device keeps is not inherited at all:
+ * the child gets SIGSEGV there, never zeros.
+ *
+ * vfork and posix_spawn (system, popen) share the address space, run no handlers, and cost nothing.
+ *
+ * The child has none of our threads, and its memory is watched by nobody. It may open a space of its own.
+ */
+#include <string.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "os/map.h"
+
+#define EVERYTHING (UINT64_C(1) << TABLE_ADDRESS_BITS)
+
+/* What could not come home is hidden from the child, or shown to it again. */
+static int visit_hide(void *ctx, uint64_t addr, struct entry_slot *b)
+{
+	struct table *t = ctx;
+
+	(void)b;
+	for (uint64_t at = addr; at < addr + BLOCK_BYTES; at += PAGE_BYTES)
+		if (entry_state(table_peek(t, at)) == ENTRY_DEVICE)
+			(void)map_inherit(at, PAGE_BYTES, false);
+	return 0;
+}
+
+static int visit_show(void *ctx, uint64_t addr, struct entry_slot *b)
+{
+	struct table *t = ctx;
+
+	(void)b;
+	for (uint64_t at = addr; at < addr + BLOCK_BYTES; at += PAGE_BYTES)
+		if (entry_state(table_peek(t, at)) == ENTRY_DEVICE)
+			(void)map_inherit(at, PAGE_BYTES, true);
+	return 0;
+}
+
+static bool ours(const struct uhmm_space *s)
+{
+	return s && s->sp.pid == getpid();
+}
+
+static void before_fork(void)
+{
+	struct uhmm_space *s = space_current();
+	struct tally t;
+
+	if (!ours(s))
+		return;
+	jobs_pause(&s->jobs);
+	jobs_run(&s->jobs, JOB_TO_SYSTEM, 0, EVERYTHING, NULL, true, &t);
+	counter_add(&s->sp.counters.forks, 1);
+	if (!t.error)
+		return;
+	log_say(UHMM_LOG_ERROR, "fork: a device could not give back its pages (%s); the child will not have them",
+		strerrordesc_np(-t.error));
+	(void)table_walk(&s->sp.table, 0, EVERYTHING, visit_hide, &s->sp.table);
+}
+
+static void in_parent(void)
+{
+	struct uhmm_space *s = space_current();
+
+	if (!ours(s))
+		return;
+	(void)table_walk(&s->sp.table, 0, EVERYTHING, visit_show, &s->sp.table);
+	jobs_resume(&s->jobs);
+}
+
+/* The space's own memory is not here: nothing of it may be touched. */
+static void in_child(void)
+{
+	space_forget();
+}
+
+static void add_handlers(void)
+{
+	(void)pthread_atfork(before_fork, in_parent, in_child);
+}
+
+void fork_init(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, add_handlers);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef BASE_GATE_H
+#define BASE_GATE_H
+
+/*
+ * A gate with two sides: any number of threads may be inside on one side, never on both. It keeps the readers of
+ * userfaultfd events apart from those who move pages (docs/locking.md, "Events and moves"), and neither from its own
+ * kind. What is done inside is short - one ioctl - so those who wait spin, then yield.
+ *
+ * Fair: while somebody of the other side waits, newcomers of this side wait too, so neither side starves.
+ */
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+enum gate_side { GATE_MOVES, GATE_EVENTS };
+
+/*
+ *   inside[MOVES] == 0 || inside[EVENTS] == 0          both packed into state, 16 bits a side
+ *   waiting[s] counts threads that have asked for side s and are not in yet
+ */
+struct gate {
+	_Alignas(64) _Atomic uint64_t state;
+};
+
+static inline void gate_init(struct gate *g) { atomic_init(&g->state, 0); }
+void gate_enter(struct gate *g, enum gate_side side);
+void gate_leave(struct gate *g, enum gate_side side);
+
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+#include "device/device.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "device/registry.h"
+
+/* What NULL for clear means: zeros from here. 64 KiB: one piece of it stays in the caches. */
+static const char zeros[64 << 10] __attribute__((aligned(4096)));
+
+static int check_props(const struct uhmm_driver *drv, struct uhmm_driver_props *p, char *why, size_t why_bytes)
+{
+	if (!p->orders)
+		p->orders = (1u << NR_ORDERS) - 1;
+	if (!p->size_bytes || !block_aligned(p->size_bytes) || p->size_bytes >> 51)
+		return err_why(why, why_bytes, -EINVAL, "a device's size must be a multiple of 2M, at least 2M; driver %s offers %llu bytes",
+			       drv->name, (unsigned long long)p->size_bytes);
+	if (!(p->orders & 1) || p->orders >> NR_ORDERS)
+		return err_why(why, why_bytes, -EINVAL, "driver %s must take order 0, and none above 9", drv->name);
+	if ((p->caps & UHMM_CAP_ASYNC) && !drv->fence_wait)
+		return err_why(why, why_bytes, -EINVAL, "driver %s says its copies are asynchronous but has no fence_wait", drv->name);
+	return 0;
+}
+
+int device_open(struct device *d, const char *spec, unsigned index, char *ret_why, size_t why_bytes)
+{
+	const char *options;
+	uint64_t began;
+	int r;
+
+	d->driver = registry_find(spec, &options);
+	if (!d->driver) {
+		char known[160];
+
+		registry_names(known, sizeof(known));
+		return err_why(ret_why, why_bytes, -EINVAL, "there is no driver for device \"%s\"; the drivers are %s", spec, known);
+	}
+	d->props = (struct uhmm_driver_props){ .sz = sizeof(d->props) };
+	if (why_bytes)
+		ret_why[0] = '\0';
+	r = d->driver->open(options, &d->props, &d->ctx, ret_why, why_bytes);
+	if (r) {
+		if (why_bytes && !ret_why[0])
+			err_why(ret_why, why_bytes, r, "driver %s failed with %s", d->driver->name, strerrordesc_np(-r));
+		return r < 0 ? r : -EPROTO;
+	}
+	began = clock_ns();
+	r = check_props(d->driver, &d->props, ret_why, why_bytes);
+	if (!r) {
+		r = buddy_init(&d->buddy, d->props.size_bytes);
+		if (r)
+			err_why(ret_why, why_bytes, r, "there is no address space for the metadata of %s", spec);
+	}
+	if (r) {
+		d->driver->close(d->ctx);
+		return r;
+	}
+	d->index = index;
+	snprintf(d->spec, sizeof(d->spec), "%s", spec);
+	d->open_ns = clock_ns() - began;
+	return 0;
+}
+
+void device_close(struct device *d)
+{
+	uhmm_assert(!buddy_used_bytes(&d->buddy));
+	d->driver->close(d->ctx);
+	buddy_fini(&d->buddy);
+}
+
+int device_alloc(struct device *d, unsigned order, uint64_t *ret_offset)
+{
+	int r;
+
+	lock_assert_none_held();
+	if (!(d->props.orders >> order & 1))
+		return -ENOMEM;
+	r = buddy_alloc(&d->buddy, order, ret_offset);
+	if (r || !d->driver->folio_alloc)
+		return r;
+	r = d->driver->folio_alloc(d->ctx, *ret_offset, order);
+	if (r)
+		buddy_free(&d->buddy, *ret_offset, order);
+	return r;
+}
+
+void device_free(struct device *d, uint64_t offset, unsigned order)
+{
+	if (d->driver->folio_free)
+		d->driver->folio_free(d->ctx, offset, order);
+	buddy_free(&d->buddy, offset, order);
+}
+
+int device_split(struct device *d, uint64_t offset)
+{
+	int r = buddy_split(&d->buddy, offset);
+
+	if (r || !d->driver->folio_split)
+		return r;
+	for (unsigned i = 1; i < PAGES_PER_BLOCK; i++)
+		d->driver->folio_split(d->ctx, offset, BLOCK_ORDER, offset + i * PAGE_BYTES, 0);
+	d->driver->folio_split(d->ctx, offset, BLOCK_ORDER, UINT64_MAX, 0);
+	return 0;
+}
+
+static int copy(struct device *d, int (*fn)(void *, const struct uhmm_seg *, unsigned, uint64_t *),
+		const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence)
+{
+	uint64_t fence = 0;
+	int r;
+
+	lock_assert_none_held();
+	r = fn(d->ctx, segs, nr, &fence);
+	if (r)
+		return r < 0 ? r : -EPROTO;
+	*ret_fence = d->props.caps & UHMM_CAP_ASYNC ? fence : 0;
+	return 0;
+}
+
+int device_copy_in(struct device *d, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence)
+{
+	return copy(d, d->driver->copy_in, segs, nr, ret_fence);
+}
+
+int device_copy_out(struct device *d, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence)
+{
+	return copy(d, d->driver->copy_out, segs, nr, ret_fence);
+}
+
+int device_wait(struct device *d, uint64_t fence)
+{
+	int r = fence ? d->driver->fence_wait(d->ctx, fence) : 0;
+
+	return r > 0 ? -EPROTO : r;
+}
+
+int device_clear(struct device *d, uint64_t offset, uint64_t bytes)
+{
+	int r = 0;
+
+	if (d->driver->clear) {
+		r = d->driver->clear(d->ctx, offset, bytes);
+		return r > 0 ? -EPROTO : r;
+	}
+	for (uint64_t at = 0; !r && at < bytes; at += sizeof(zeros)) {
+		/* a driver only reads from the host side of copy_in */
+		struct uhmm_seg seg = { offset + at, (void *)(uintptr_t)zeros, min_u64(sizeof(zeros), bytes - at) };
+		uint64_t fence;
+
+		r = device_copy_in(d, &seg, 1, &fence);
+		if (!r)
+			r = device_wait(d, fence);
+	}
+	return r;
+}

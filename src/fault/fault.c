@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A CPU has touched a page that is not there:
+ *
+ *   1 look the page up                     table
+ *   2 on a device: bring it home           migrate/home.c
+ *     on its way:  say that somebody waits, and forget it: who moves it wakes the toucher
+ *     in Linux's hands: a hole of watched memory: fill it, as the kernel would have
+ *   3 the toucher goes on: installing wakes it
+ *
+ * Two touches of one block meet in step 2: the second finds MIGRATING, and costs no second copy.
+ *
+ * A device that cannot give the bytes back, asked COPY_TRIES times, loses the page but not the program: the page is
+ * poisoned, so the toucher gets SIGBUS (a system call: EFAULT), never zeros. The bytes stay on the device, and
+ * uhmm_to_system() may ask for them again.
+ */
+#include "fault/fault.h"
+
+#include <sched.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "os/pagemap.h"
+
+static const char zero_page[PAGE_BYTES] __attribute__((aligned(4096)));
+
+/* ---- a hole of watched memory ---- */
+
+/* Fills one page of a claim and ends the claim, inside the gate. Return: the outcome of the filling. */
+static int fill_page(struct space *sp, struct claim *c, unsigned i, bool write)
+{
+	uint64_t at = c->addr + i * PAGE_BYTES, done;
+	struct pageset dead;
+	int r = 0;
+
+	for (unsigned tries = 0;; tries++) {
+		gate_enter(&sp->gate, GATE_MOVES);
+		claim_look(c, &dead);
+		if (!pageset_has(&dead, i)) {
+			/* a store would fault again on the zero page: it gets a page of its own at once */
+			if (write)
+				r = uffd_copy(&sp->uffd, at, zero_page, PAGE_BYTES, 0, &done);
+			else
+				r = uffd_zeropage(&sp->uffd, at, PAGE_BYTES);
+		}
+		if (r != UFFD_E_AGAIN)
+			break;
+		gate_leave(&sp->gate, GATE_MOVES);
+		if (tries > 3)
+			sched_yield(); /* an unread event: its reader needs the gate */
+		r = 0;
+	}
+	if (claim_end_system(c, &c->mine, true) || r || pageset_has(&dead, i))
+		claim_wake(c);
+	gate_leave(&sp->gate, GATE_MOVES);
+	return r;
+}
+
+/* A whole block of nothing, in a mapping that may have THPs: the kernel would have made one, so do we. */
+static bool fill_huge(struct reader *rd, struct claim *c)
+{
+	struct staging *st = &rd->faults->m->staging;
+	struct pageset left;
+	uint64_t slot;
+
+	if (!c->whole || !entry_has(entry_get(c->block), ENTRY_HUGE))
+		return false;
+	if (pagemap_uniform(c->sp->pagemap_fd, c->addr, c->addr + BLOCK_BYTES) != 0)
+		return false;
+	slot = staging_take_zeroed(st);
+	if (!slot)
+		return false;
+	if (install_home(c, &pageset_all, slot, true, &left))
+		staging_put_empty(st, slot);
+	else
+		staging_put_dirty(st, slot);
+	if (!pageset_empty(&left) && claim_end_system(c, &left, true))
+		claim_wake(c);
+	return true;
+}
+
+/*
+ * A touch of a page whose discard was announced: it is gone, so for this page the discard has happened. For a whole block
+ * that is true if all of it is gone. Return: 0, or -ENOMEM.
+ */
+static int forget_zap(struct space *sp, struct entry_slot *b, uint64_t addr)
+{
+	bool all_gone = pagemap_uniform(sp->pagemap_fd, block_down(addr), block_down(addr) + BLOCK_BYTES) == 0;
+	struct entry_slot *s;
+	int r = 0;
+
+	block_lock(b);
+	if (entry_state(entry_get(b)) == ENTRY_SYSTEM && !all_gone)
+		r = block_split(&sp->table, b);
+	if (!r && entry_state(block_page(b, page_in_block(addr), &s)) == ENTRY_SYSTEM)
+		entry_mark(s, 0, ENTRY_ZAP);
+	block_unlock(b);
+	return r;
+}
+
+static void fill(struct reader *rd, struct entry_slot *b, const struct uffd_message *msg, struct entry page)
+{
+	struct space *sp = rd->faults->m->sp;
+	unsigned i = page_in_block(msg->start);
+	bool whole = entry_state(entry_get(b)) != ENTRY_TABLE;
+	struct claim_misses misses;
+	struct claim c;
+	int r;
+
+	if (entry_has(page, ENTRY_ZAP) && forget_zap(sp, b, msg->start)) {
+		uffd_wake(&sp->uffd, msg->start, PAGE_BYTES); /* no memory: it asks again */
+		return;
+	}
+	r = claim_system(&c, sp, block_down(msg->start), whole ? 0 : i, whole ? PAGES_PER_BLOCK : i + 1, &misses);
+	if (r || (!c.whole && !pageset_has(&c.mine, i))) {
+		/* somebody was faster; let the toucher look again, and the message that follows finds the new state */
+		if (!claim_empty(&c))
+			(void)claim_end_system(&c, &c.mine, true);
+		uffd_wake(&sp->uffd, block_down(msg->start), BLOCK_BYTES);
+		return;
+	}
+	if (fill_huge(rd, &c)) {
+		counter_add(&sp->counters.fault_zero, 1);
+		return;
+	}
+	r = fill_page(sp, &c, i, msg->write);
+	counter_add(r == UFFD_E_EXISTS ? &sp->counters.fault_stale : &sp->counters.fault_zero, 1);
+	if (r == UFFD_E_NO_MEMORY)
+		sched_yield();
+}
+
+/* ---- a page on a device ---- */
+
+/* The bytes cannot be had: this page raises SIGBUS from now on, the rest of its folio does not. */
+static void lose_page(struct reader *rd, uint64_t addr, int error)
+{
+	struct migrator *m = rd->faults->m;
+	struct entry_slot *b = table_block(&m->sp->table, addr, false), *s;
+	struct entry e;
+	int r = UFFD_E_AGAIN;
+
+	while (split_block(m, addr))
+		sched_yield();
+	block_lock(b);
+	e = block_page(b, page_in_block(addr), &s);
+	if (entry_state(e) == ENTRY_DEVICE)
+		entry_mark(s, ENTRY_LOST, 0);
+	block_unlock(b);
+	if (entry_state(e) != ENTRY_DEVICE) { /* dropped by the program, or brought home by somebody: ask again */
+		uffd_wake(&m->sp->uffd, addr, PAGE_BYTES);
+		return;
+	}
+	while (r == UFFD_E_AGAIN) {
+		gate_enter(&m->sp->gate, GATE_MOVES);
+		r = uffd_poison(&m->sp->uffd, addr, PAGE_BYTES);
+		gate_leave(&m->sp->gate, GATE_MOVES);
+	}
+	counter_add(&m->sp->counters.fault_lost, 1);
+	log_say(UHMM_LOG_ERROR, "the page at 0x%llx cannot be read back from device %s, offset 0x%llx (%s): whoever touches it "
+				"gets SIGBUS; uhmm_to_system() tries again", (unsigned long long)addr,
+		migrator_device(m, entry_device(e))->spec, (unsigned long long)entry_offset(e), strerrordesc_np(-error));
+	if (r)
+		uffd_wake(&m->sp->uffd, addr, PAGE_BYTES);
+}
+
+static void come_home(struct reader *rd, const struct uffd_message *msg, bool whole)
+{
+	struct counters *n = &rd->faults->m->sp->counters;
+	unsigned i = page_in_block(msg->start);
+	uint64_t moved[NR_ORDERS] = { 0 };
+	int r;
+
+	r = home_block(&rd->mover, block_down(msg->start), whole ? 0 : i, whole ? PAGES_PER_BLOCK : i + 1, NULL, moved);
+	for (unsigned k = 0; k < NR_ORDERS; k++)
+		if (moved[k])
+			counter_add(&n->fault_folios[k], moved[k]);
+	if (r == HOME_NO_MEMORY)
+		sched_yield(); /* as the kernel does without memory: the toucher tries again, and the OOM killer decides */
+	else if (r < 0)
+		lose_page(rd, msg->start, r);
+	if (r > 0)
+		uffd_wake(&rd->faults->m->sp->uffd, msg->start, PAGE_BYTES);
+}
+
+/* ---- the path ---- */
+
+void fault_handle(struct reader *rd, const struct uffd_message *msg)
+{
+	struct space *sp = rd->faults->m->sp;
+	struct entry_slot *b = table_block(&sp->table, msg->start, true), *s;
+	uint64_t began = clock_ns();
+	struct entry e;
+	bool whole;
+
+	counter_add(&sp->counters.faults, 1);
+	if (!b) {
+		uffd_wake(&sp->uffd, msg->start, PAGE_BYTES);
+		return;
+	}
+	block_lock(b);
+	e = block_page(b, page_in_block(msg->start), &s);
+	whole = s == b;
+	if (entry_state(e) == ENTRY_MIGRATING)
+		entry_mark(s, ENTRY_WAITERS, 0);
+	block_unlock(b);
+
+	switch (entry_state(e)) {
+	case ENTRY_DEVICE:
+		come_home(rd, msg, whole);
+		break;
+	case ENTRY_MIGRATING:
+		counter_add(&sp->counters.fault_joined, 1);
+		return;
+	default:
+		fill(rd, b, msg, e);
+	}
+	hist_add(&sp->counters.fault_ns, clock_ns() - began);
+}

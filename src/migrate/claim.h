@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MIGRATE_CLAIM_H
+#define MIGRATE_CLAIM_H
+
+/*
+ * A claim: the pages of one block that this thread has made MIGRATING. Nobody else moves, fills or frees them until the
+ * claim ends them one by one or all at once; a CPU that touches one waits.
+ *
+ * While a claim is held, events may still speak of its pages: they mark them DEAD (unmapped or discarded), and if only
+ * a part of a whole block is meant they split it under the claimer's hands. So a claim looks again (claim_look) inside
+ * the gate, before it does anything to the program's page table, and before it ends.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/pageset.h"
+#include "space/space.h"
+
+struct claim {
+	struct space *sp;
+	uint64_t addr;             /* of the block */
+	struct entry_slot *block;
+	bool whole;                /* the block's own word is MIGRATING, and mine */
+	struct pageset mine;       /* !whole: these pages' words are; whole: all */
+};
+
+/*
+ * Claims what is SYSTEM of pages [first, end) of the block at @addr. What is not is put into one of the sets.
+ * Return: 0, also when nothing was claimed; -ENOMEM without memory for the table, nothing claimed.
+ */
+struct claim_misses {
+	struct pageset device; /* on a device: @addr's entry says which */
+	struct pageset busy;   /* in somebody else's claim, or about to be discarded */
+};
+int claim_system(struct claim *c, struct space *sp, uint64_t addr, unsigned first, unsigned end,
+		 struct claim_misses *ret_misses);
+
+/*
+ * Claims what of pages [first, end) is on one device - @device, or with 0 the one the first of them is on.
+ * @ret_device, @offsets: where the bytes are; a whole block has offsets[0] only.
+ * When a whole folio is cut by first or end, @need_split is set instead and nothing is claimed.
+ */
+void claim_device(struct claim *c, struct space *sp, uint64_t addr, unsigned first, unsigned end, unsigned device,
+		  unsigned *ret_device, uint64_t *offsets, bool *ret_need_split);
+
+bool claim_empty(const struct claim *c);
+
+/* Learns what events have done: splits @c if its block was split; the pages of it that are DEAD. */
+void claim_look(struct claim *c, struct pageset *ret_dead);
+
+/* Makes each page its own, so that they can be ended one by one. Return: 0 or -ENOMEM, nothing changed. */
+int claim_split(struct claim *c);
+
+/*
+ * Ends the claim of @pages (of all, when whole): each becomes what @value says. Return: did a fault wait for one?
+ * Who gave the value DEVICE must then wake the block.
+ */
+bool claim_end(struct claim *c, const struct pageset *pages, struct entry (*value)(void *ctx, unsigned i), void *ctx);
+
+/* The same for all of a whole claim. Return: as above, or CLAIM_WAS_SPLIT: it is not whole any more, nothing has changed. */
+#define CLAIM_WAS_SPLIT (-1)
+int claim_end_whole(struct claim *c, struct entry (*value)(void *ctx, unsigned i), void *ctx);
+
+/* Ends the claim of @pages: SYSTEM; DEAD ones that may still be mapped keep the mark of a pending discard if @mapped. */
+bool claim_end_system(struct claim *c, const struct pageset *pages, bool mapped);
+
+/* Lets all who wait for a page of the block look again. */
+void claim_wake(const struct claim *c);
+
+extern const struct pageset pageset_all;
+
+#endif

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The last word about a page: where it is from now on. On the way to a device that is a word of the table; on the way home
+ * it is a MOVE into the program, and then the word.
+ *
+ * Installing into the program is done inside the gate, together with the look at the claim that says which pages the
+ * program still wants, and with the end of their claim: an event is applied either before all of that, and then the page
+ * is not installed, or after, and then its discard is still to come and will remove the page.
+ */
+#include <errno.h>
+#include <sched.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "migrate/migrate.h"
+
+/* ---- on a device ---- */
+
+struct on_device {
+	struct claim *c;
+	struct device *dev;
+	const struct folios *f;
+	struct pageset installed; /* out */
+};
+
+static struct entry value_on_device(void *ctx, unsigned i)
+{
+	struct on_device *x = ctx;
+	struct entry_slot *s;
+	struct entry e = block_page(x->c->block, i, &s);
+
+	if (entry_has(e, ENTRY_DEAD))
+		return entry_system();
+	if (x->f->whole)
+		x->installed = pageset_all;
+	else
+		pageset_add(&x->installed, i);
+	return entry_on_device(x->dev->index, x->f->offset[i], x->f->whole ? BLOCK_ORDER : 0);
+}
+
+/* The block was split under the claim: the folio follows. */
+static int split_folios(struct device *dev, struct folios *f)
+{
+	uint64_t head = f->offset[0];
+	int r = device_split(dev, head);
+
+	if (r)
+		return r;
+	f->whole = false;
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
+		f->offset[i] = head + i * PAGE_BYTES;
+	return 0;
+}
+
+int install_device(struct claim *c, struct device *dev, struct folios *f, const struct pageset *pages,
+		   struct pageset *ret_installed)
+{
+	struct on_device x = { .c = c, .dev = dev, .f = f };
+	struct pageset dropped = *pages;
+	int waiters = CLAIM_WAS_SPLIT;
+
+	if (f->whole)
+		waiters = claim_end_whole(c, value_on_device, &x);
+	if (waiters == CLAIM_WAS_SPLIT) {
+		if (f->whole && split_folios(dev, f))
+			return -ENOMEM;
+		waiters = claim_end(c, pages, value_on_device, &x);
+	}
+	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
+		dropped.w[w] &= ~x.installed.w[w];
+	if (!pageset_empty(&dropped)) {
+		counter_add(&c->sp->counters.dropped_pages, pageset_count(&dropped));
+		release_folios(dev, f, &dropped);
+	}
+	if (waiters)
+		claim_wake(c);
+	*ret_installed = x.installed;
+	return 0;
+}
+
+void install_piece(struct mover *mv, struct piece *p, struct tally *t)
+{
+	struct space *sp = mv->m->sp;
+	struct pageset done, all;
+	unsigned order;
+	bool stale;
+
+	if (claim_empty(&p->claim))
+		return;
+
+	/* A hole of a range that was no longer watched when we looked may have been filled by the kernel since. */
+	gate_enter(&sp->gate, GATE_MOVES);
+	stale = atomic_load(&sp->event_seq) != p->seq && !pageset_empty(&p->clear);
+	gate_leave(&sp->gate, GATE_MOVES);
+	if (stale && (!p->folios.whole || (!claim_split(&p->claim) && !split_folios(p->dev, &p->folios)))) {
+		struct pageset holes = p->clear;
+
+		release_folios(p->dev, &p->folios, &holes);
+		tally_skip(t, UHMM_SKIP_RACED, pageset_count(&holes));
+		install_back(p, &holes);
+		if (claim_empty(&p->claim))
+			return;
+	}
+
+	all = p->claim.mine;
+	if (install_device(&p->claim, p->dev, &p->folios, &all, &done)) {
+		tally_skip(t, UHMM_SKIP_NO_ROOM, pageset_count(&all));
+		release_folios(p->dev, &p->folios, &all);
+		install_back(p, &all);
+		return;
+	}
+	order = p->folios.whole ? BLOCK_ORDER : 0;
+	t->moved_folios[order] += pageset_count(&done) >> order;
+	pageset_for_each(&p->clear, i)
+		t->cleared_pages += pageset_has(&done, i);
+	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
+		all.w[w] &= ~done.w[w];
+	tally_skip(t, UHMM_SKIP_RACED, pageset_count(&all));
+}
+
+/* ---- in the program ---- */
+
+struct home {
+	struct claim *c;
+	struct pageset todo;
+	uint64_t from;
+	bool moving;        /* else copying */
+	unsigned longest;   /* pages tried at once */
+	bool wake;          /* somebody may wait for a page that was ended without being installed */
+	bool whole;         /* out: arrived by one MOVE */
+	struct pageset left;
+};
+
+static void remove_from(struct pageset *s, unsigned first, unsigned end)
+{
+	for (unsigned i = first; i < end; i++)
+		pageset_del(s, i);
+}
+
+static void end_run(struct home *h, unsigned first, unsigned end, bool mapped)
+{
+	struct pageset run = { 0 };
+
+	pageset_add_range(&run, first, end);
+	(void)claim_end_system(h->c, &run, mapped);
+	remove_from(&h->todo, first, end);
+}
+
+/* Ends what the program has dropped. Context: inside the gate. */
+static void end_dead(struct home *h)
+{
+	struct pageset dead;
+
+	claim_look(h->c, &dead);
+	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
+		dead.w[w] &= h->todo.w[w];
+	if (pageset_empty(&dead))
+		return;
+	counter_add(&h->c->sp->counters.dropped_pages, pageset_count(&dead));
+	(void)claim_end_system(h->c, &dead, false);
+	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
+		h->todo.w[w] &= ~dead.w[w];
+	h->wake = true;
+}
+
+/* What to do about a run that did not go at all. Return: worth waiting a moment before the next try. */
+static bool refused(struct home *h, unsigned first, unsigned end, int r)
+{
+	unsigned n = end - first;
+
+	switch (r) {
+	case UFFD_E_AGAIN:
+		return true;
+	case UFFD_E_NO_MEMORY:
+		pageset_add_range(&h->left, first, end);
+		remove_from(&h->todo, first, end);
+		return false;
+	case UFFD_E_EXISTS:
+		/* some page is there: go one by one; it wins, because it is what the program sees */
+		if (n > 1) {
+			h->longest = 1;
+			return false;
+		}
+		break;
+	default:
+		/* MOVE wants one writable mapping; COPY takes any protection; and one page lies in one mapping at most */
+		if (h->moving) {
+			h->moving = false;
+			return false;
+		}
+		if (n > 1) {
+			h->longest = n / 2;
+			return false;
+		}
+	}
+	end_run(h, first, end, r == UFFD_E_EXISTS);
+	h->wake = true;
+	return false;
+}
+
+/* One try, inside the gate. Return: worth waiting a moment before the next one. */
+static bool try_run(struct home *h)
+{
+	const struct uffd *u = &h->c->sp->uffd;
+	unsigned first = pageset_next(&h->todo, 0), end = pageset_run_end(&h->todo, first);
+	uint64_t at = h->c->addr + first * PAGE_BYTES, from = h->from + first * PAGE_BYTES, done;
+	int r;
+
+	if (end > first + h->longest)
+		end = first + h->longest;
+	if (h->c->whole && (!h->moving || end - first < PAGES_PER_BLOCK) && claim_split(h->c))
+		return true; /* no memory for a table: somebody will free some */
+	if (h->moving)
+		r = uffd_move(u, at, from, (uint64_t)(end - first) * PAGE_BYTES, 0, &done);
+	else
+		r = uffd_copy(u, at, (void *)(uintptr_t)from, (uint64_t)(end - first) * PAGE_BYTES, 0, &done);
+	if (!done)
+		return refused(h, first, end, r);
+	if (h->c->whole && done < BLOCK_BYTES)
+		while (claim_split(h->c))
+			sched_yield();
+	h->whole = done == BLOCK_BYTES && h->moving;
+	end_run(h, first, first + (unsigned)(done >> PAGE_SHIFT), true);
+	return false;
+}
+
+bool install_home(struct claim *c, const struct pageset *pages, uint64_t from, bool may_move, struct pageset *ret_left)
+{
+	struct home h = { .c = c, .todo = *pages, .from = from, .moving = may_move, .longest = PAGES_PER_BLOCK };
+	unsigned waits = 0;
+
+	while (!pageset_empty(&h.todo)) {
+		bool wait = false;
+
+		gate_enter(&c->sp->gate, GATE_MOVES);
+		end_dead(&h);
+		if (!pageset_empty(&h.todo))
+			wait = try_run(&h);
+		gate_leave(&c->sp->gate, GATE_MOVES);
+		/* an unread event: its reader needs the gate, and a CPU */
+		if (wait && ++waits > 3)
+			sched_yield();
+	}
+	if (h.wake)
+		claim_wake(c);
+	*ret_left = h.left;
+	return h.whole;
+}
+
+void install_back(struct piece *p, const struct pageset *pages)
+{
+	struct pageset bytes = *pages, holes = *pages;
+
+	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++) {
+		bytes.w[w] &= p->copy.w[w];
+		holes.w[w] &= p->clear.w[w];
+		p->copy.w[w] &= ~bytes.w[w];
+		p->clear.w[w] &= ~holes.w[w];
+	}
+	if (!pageset_empty(&holes) && claim_end_system(&p->claim, &holes, true))
+		claim_wake(&p->claim);
+	if (p->slot && !pageset_empty(&bytes))
+		p->slot_holds = SLOT_DIRTY;
+	while (!pageset_empty(&bytes)) {
+		struct pageset left;
+
+		if (install_home(&p->claim, &bytes, p->slot, true, &left))
+			p->slot_holds = SLOT_EMPTY;
+		bytes = left;
+		if (!pageset_empty(&left))
+			sched_yield(); /* no memory for a page table: it must go back, so try until it does */
+	}
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * MOVE takes pages out of the program's page table into a staging slot, atomically towards every thread.
+ *
+ * It is done inside the gate, on the side of moves. There, every event that has been read has been applied; one that is
+ * still unread makes MOVE answer EAGAIN. So inside the gate two things can be relied on: pages that the program has
+ * dropped are marked DEAD, and if event_seq is what it was when the range was armed, it is still armed - taking a page
+ * out of memory that nobody watches would lose it.
+ *
+ * A page may be refused: pinned, shared after fork, locked. It then leaves the claim and is counted under its reason.
+ * EAGAIN may also mean that a page is busy for a moment, so there is a bound on trying.
+ */
+#include <sched.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "migrate/migrate.h"
+#include "os/map.h"
+#include "os/pagemap.h"
+#include "space/vma.h"
+
+/* An unread event is read within microseconds, on a loaded machine within some milliseconds; a pinned base page answers
+ * EAGAIN for ever. */
+#define MAX_TRIES 300
+
+/* Pages leave the piece and stay in the program. @mapped: they are still there. */
+static void give_up(struct piece *p, const struct pageset *pages, enum uhmm_skip why, struct tally *t)
+{
+	unsigned n = pageset_count(pages);
+
+	if (!n)
+		return;
+	tally_skip(t, why, n);
+	pageset_for_each(pages, i) {
+		pageset_del(&p->copy, i);
+		pageset_del(&p->clear, i);
+	}
+	if (claim_end_system(&p->claim, pages, true))
+		claim_wake(&p->claim);
+}
+
+/* Gives up what an event has marked. Return: the pages of copy that are left. */
+static struct pageset drop_dead(struct piece *p, struct tally *t)
+{
+	struct pageset dead;
+
+	claim_look(&p->claim, &dead);
+	if (!p->claim.whole && p->kind != PIECE_PAGES)
+		p->kind = PIECE_PAGES; /* an event has split the block */
+	give_up(p, &dead, UHMM_SKIP_RACED, t);
+	return p->copy;
+}
+
+/* Why MOVE refuses a page, as far as it can be told from outside. */
+static enum uhmm_skip reason(struct space *sp, uint64_t addr, int r)
+{
+	switch (r) {
+	case UFFD_E_BUSY:
+		return pagemap_exclusive(sp->pagemap_fd, addr) ? UHMM_SKIP_PINNED : UHMM_SKIP_FORKED;
+	case UFFD_E_REFUSED:
+		return map_is_locked(addr, PAGE_BYTES) ? UHMM_SKIP_LOCKED : UHMM_SKIP_RACED;
+	case UFFD_E_NO_MEMORY:
+		return UHMM_SKIP_NO_ROOM;
+	case UFFD_E_AGAIN:
+		return UHMM_SKIP_PINNED;
+	default:
+		return UHMM_SKIP_RACED;
+	}
+}
+
+/*
+ * Enters the gate with [start, end) armed. If events have come since, the mapping may be another one now: what is there is
+ * armed, if it is fit. Return: inside the gate; else it is not.
+ */
+static bool enter_armed(struct space *sp, uint64_t start, uint64_t end, uint64_t *seq)
+{
+	for (;;) {
+		struct vma_piece vp;
+
+		gate_enter(&sp->gate, GATE_MOVES);
+		if (*seq == atomic_load(&sp->event_seq))
+			return true;
+		gate_leave(&sp->gate, GATE_MOVES);
+
+		if (vma_piece_at(sp, start, end, &vp) || !vp.movable || vp.end < end || vma_arm_again(sp, start, end, seq))
+			return false;
+	}
+}
+
+/* Moves one run; retries while it is worth it. Return: 0 or the last outcome; @ret_moved pages moved. */
+static int move_run(struct space *sp, struct piece *p, unsigned first, unsigned end, uint64_t *seq, unsigned *ret_moved,
+		    struct tally *t)
+{
+	uint64_t start = p->claim.addr + first * PAGE_BYTES, len = (uint64_t)(end - first) * PAGE_BYTES, moved = 0;
+	int r = UFFD_E_AGAIN;
+
+	*ret_moved = 0;
+	for (unsigned tries = 0; r == UFFD_E_AGAIN && tries < MAX_TRIES; tries++) {
+		struct pageset left;
+
+		if (tries > 3)
+			sched_yield();
+		if (!enter_armed(sp, start, start + len, seq))
+			return UFFD_E_MISSING;
+		left = drop_dead(p, t);
+		/* an event took some of the run's pages: the caller makes new runs of what is left */
+		if (pageset_run_end(&left, first) < end) {
+			gate_leave(&sp->gate, GATE_MOVES);
+			return 0;
+		}
+		r = uffd_move(&sp->uffd, p->slot + first * PAGE_BYTES, start, len, UFFD_DONTWAKE, &moved);
+		gate_leave(&sp->gate, GATE_MOVES);
+		if (moved) {
+			*ret_moved = (unsigned)(moved >> PAGE_SHIFT);
+			return 0;
+		}
+	}
+	return r;
+}
+
+/* Moves the pages of copy, run by run; those that refuse are given up. */
+static void isolate_runs(struct space *sp, struct piece *p, struct tally *t)
+{
+	struct pageset todo = p->copy, done = { 0 };
+	uint64_t seq = p->seq;
+	unsigned first;
+
+	while ((first = pageset_next(&todo, 0)) < PAGES_PER_BLOCK) {
+		unsigned end = pageset_run_end(&todo, first), moved;
+		int r = move_run(sp, p, first, end, &seq, &moved, t);
+
+		for (unsigned i = first; i < first + moved; i++) {
+			pageset_del(&todo, i);
+			pageset_add(&done, i);
+		}
+		if (r) {
+			struct pageset one = { 0 };
+
+			if (p->claim.whole) /* a THP goes whole or not at all */
+				one = pageset_all;
+			else
+				pageset_add(&one, first);
+			give_up(p, &one, reason(sp, p->claim.addr + first * PAGE_BYTES, r), t);
+		}
+		/* what was given up, by us or by an event, is no longer in copy */
+		for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
+			todo.w[w] &= p->copy.w[w];
+	}
+	/* what has moved, less what an event took from us afterwards */
+	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
+		p->copy.w[w] = done.w[w] & p->claim.mine.w[w];
+}
+
+void isolate_pages(struct mover *mv, struct piece *p, struct tally *t)
+{
+	struct space *sp = mv->m->sp;
+
+	if (pageset_empty(&p->copy))
+		return;
+	p->slot = staging_take_empty(&mv->m->staging, p->kind == PIECE_PAGES);
+	if (!p->slot) {
+		struct pageset all = p->copy;
+
+		give_up(p, &all, UHMM_SKIP_NO_ROOM, t);
+		return;
+	}
+	p->slot_holds = SLOT_DIRTY;
+	isolate_runs(sp, p, t);
+	if (p->kind == PIECE_HUGE && !pageset_empty(&p->copy)) {
+		int bits = pagemap_uniform(sp->pagemap_fd, p->slot, p->slot + BLOCK_BYTES);
+
+		if (bits > 0 && bits & PM_HUGE)
+			p->slot_holds = SLOT_THP;
+	}
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One migration call, from a range of addresses to blocks: the range is cut at mappings, what cannot go is counted under
+ * its reason, what can is armed and goes block by block.
+ *
+ * Two pieces are under way at a time. With a driver whose copies are asynchronous the copy of one block runs while the
+ * next is isolated and placed; with a synchronous one the overlap comes from several threads (jobs.c) working on one
+ * range, each with blocks of its own.
+ */
+#include "migrate/migrate.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "os/map.h"
+#include "space/vma.h"
+
+int migrator_init(struct migrator *m, struct space *sp, uint64_t pool_bytes)
+{
+	m->sp = sp;
+	return staging_init(&m->staging, sp, pool_bytes);
+}
+
+void migrator_fini(struct migrator *m)
+{
+	staging_fini(&m->staging);
+}
+
+#define SEGS_BYTES    (PAGES_PER_BLOCK * sizeof(struct uhmm_seg))
+#define OFFSETS_BYTES (PAGES_PER_BLOCK * sizeof(uint64_t))
+#define MOVER_BYTES   (BLOCK_BYTES + SEGS_BYTES + 3 * OFFSETS_BYTES)
+
+int mover_init(struct mover *mv, struct migrator *m)
+{
+	char *mem = map_own(MOVER_BYTES, MAP_OWN_HUGE);
+
+	memset(mv, 0, sizeof(*mv));
+	if (!mem)
+		return -ENOMEM;
+	mv->m = m;
+	mv->bounce = mem;
+	mv->segs = (struct uhmm_seg *)(mem + BLOCK_BYTES);
+	mv->folios.offset = (uint64_t *)(mem + BLOCK_BYTES + SEGS_BYTES);
+	mv->piece[0].folios.offset = mv->folios.offset + PAGES_PER_BLOCK;
+	mv->piece[1].folios.offset = mv->folios.offset + 2 * PAGES_PER_BLOCK;
+	return 0;
+}
+
+void mover_fini(struct mover *mv)
+{
+	map_own_free(mv->bounce, MOVER_BYTES);
+	mv->bounce = NULL;
+}
+
+static void finish(struct mover *mv, struct piece *p, struct tally *t)
+{
+	if (!p->busy)
+		return;
+	copy_finish(mv, p, t);
+	install_piece(mv, p, t);
+	release_piece(mv, p);
+}
+
+void to_device_range(struct mover *mv, uint64_t start, uint64_t end, struct device *dev, uint64_t seq, struct tally *t)
+{
+	struct piece *p = &mv->piece[0], *previous = &mv->piece[1];
+
+	while (start < end) {
+		uint64_t block = block_down(start), stop = min_u64(block + BLOCK_BYTES, end);
+		unsigned first = page_in_block(start), last = first + (unsigned)((stop - start) >> PAGE_SHIFT);
+		struct piece *swap = previous;
+
+		start = stop;
+		if (collect_block(mv, p, block, first, last, dev, seq, t)) {
+			isolate_pages(mv, p, t);
+			place_folios(mv, p, t);
+			copy_start(mv, p);
+		}
+		finish(mv, previous, t);
+		previous = p;
+		p = swap;
+		if (t->error)
+			break; /* a device in trouble: what is under way ends, nothing more is taken */
+	}
+	finish(mv, previous, t);
+}
+
+void migrate_to_device(struct mover *mv, uint64_t start, uint64_t end, struct device *dev, struct tally *t)
+{
+	struct space *sp = mv->m->sp;
+	struct vma_piece vp;
+	uint64_t seq;
+	int r;
+
+	while (start < end && !t->error) {
+		r = vma_piece_at(sp, start, end, &vp);
+		if (r) {
+			t->error = r;
+			return;
+		}
+		start = vp.end;
+		if (!vp.movable) {
+			tally_skip(t, vp.why_not, (vp.end - vp.start) >> PAGE_SHIFT);
+			continue;
+		}
+		r = vma_arm_begin(sp, vp.start, vp.end, &seq);
+		if (r > 0) {
+			tally_skip(t, (enum uhmm_skip)(r - 1), (vp.end - vp.start) >> PAGE_SHIFT);
+			continue;
+		}
+		if (r) {
+			t->error = r;
+			return;
+		}
+		to_device_range(mv, vp.start, vp.end, dev, seq, t);
+		vma_arm_end(sp);
+	}
+}
+
+/* How many of the pages [first, end) of a block are on a device (on @dev, if given). */
+static unsigned count_away(struct space *sp, uint64_t block, unsigned first, unsigned end, const struct device *dev)
+{
+	unsigned n = 0;
+
+	for (unsigned i = first; i < end; i++) {
+		struct entry e = table_peek(&sp->table, block + i * PAGE_BYTES);
+
+		n += entry_state(e) == ENTRY_DEVICE && (!dev || entry_device(e) == dev->index);
+	}
+	return n;
+}
+
+struct going_home {
+	struct mover *mv;
+	struct device *dev;
+	uint64_t start, end;
+	struct tally *t;
+};
+
+static int visit_home(void *ctx, uint64_t addr, struct entry_slot *b)
+{
+	struct going_home *g = ctx;
+	uint64_t from = max_u64(addr, g->start), to = min_u64(addr + BLOCK_BYTES, g->end);
+	unsigned first = page_in_block(from), end = first + (unsigned)((to - from) >> PAGE_SHIFT);
+	int r;
+
+	(void)b;
+	do {
+		r = home_block(g->mv, addr, first, end, g->dev, g->t->moved_folios);
+	} while (!r);
+	if (r == HOME_NOTHING)
+		return 0;
+	tally_skip(g->t, r == HOME_NO_MEMORY ? UHMM_SKIP_NO_ROOM : UHMM_SKIP_DEVICE,
+		   count_away(g->mv->m->sp, addr, first, end, g->dev));
+	if (!g->t->error)
+		g->t->error = r == HOME_NO_MEMORY ? -ENOMEM : r;
+	return 0; /* one folio that cannot be read says nothing of the others */
+}
+
+void migrate_to_system(struct mover *mv, uint64_t start, uint64_t end, struct device *dev, struct tally *t)
+{
+	struct going_home g = { mv, dev, start, end, t };
+
+	(void)table_walk(&mv->m->sp->table, start, end, visit_home, &g);
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MIGRATE_MIGRATE_H
+#define MIGRATE_MIGRATE_H
+
+/*
+ * Moving pages. To a device, one block goes through six phases, a file each, in this order:
+ *
+ *   collect   claim the block's pages, and see what each is: a THP, base pages, holes
+ *   isolate   MOVE them out of the program into a staging slot
+ *   place     take folios of the device
+ *   copy      staging -> device
+ *   install   the entries say DEVICE; who waited looks again
+ *   release   staging and unused folios go back; what did not make it is put back where it was
+ *
+ * Home (home.c) is shorter: claim, copy out, install into the program, free the folios. The same code serves
+ * uhmm_to_system() and CPU faults.
+ *
+ * A mover is what one thread needs to do this: it is made when the thread starts, so that nothing is allocated later.
+ */
+
+#include "base/pageset.h"
+#include "device/device.h"
+#include "migrate/claim.h"
+#include "migrate/staging.h"
+#include "space/space.h"
+#include "uhmm/space.h"
+
+#define MAX_DEVICES 256
+
+/* What all movers of a space share. */
+struct migrator {
+	/* constant after migrator_init() */
+	struct space *sp;
+	struct staging staging;
+
+	/* atomic: by index, 1..255; set before the first entry names it, cleared after the last one */
+	struct device *_Atomic devices[MAX_DEVICES];
+};
+
+int migrator_init(struct migrator *m, struct space *sp, uint64_t pool_bytes);
+void migrator_fini(struct migrator *m);
+
+static inline struct device *migrator_device(struct migrator *m, unsigned index)
+{
+	return atomic_load_explicit(&m->devices[index], memory_order_acquire);
+}
+
+/* What came of a migration. Pages are base pages. */
+struct tally {
+	uint64_t moved_folios[NR_ORDERS];
+	uint64_t cleared_pages;
+	uint64_t skipped[UHMM_NR_SKIPS];
+	int error;                 /* the first error of a driver or of the system */
+};
+
+static inline void tally_skip(struct tally *t, enum uhmm_skip why, uint64_t pages) { t->skipped[why] += pages; }
+
+enum piece_kind {
+	PIECE_HUGE,  /* one THP -> one folio of order 9 */
+	PIECE_CLEAR, /* 2 MiB of holes -> one folio of order 9, cleared */
+	PIECE_PAGES, /* base pages, holes among them -> folios of order 0 */
+};
+
+/* Device memory for the pages of one block: one folio of order 9, or a folio of order 0 for each page. */
+struct folios {
+	bool whole;
+	uint64_t *offset;         /* 512; whole: offset[0] */
+};
+
+/*
+ * The pages of one block on their way to a device.
+ *   copy and clear are disjoint, and together are claim.mine, less what has been put back.
+ */
+struct piece {
+	bool busy;
+	struct claim claim;
+	enum piece_kind kind;
+	struct pageset copy;      /* have bytes; once isolated, in slot, each at its own offset in the block */
+	struct pageset clear;     /* have none */
+	uint64_t seq;             /* event_seq when the range was armed, before the pages were looked at */
+	uint64_t slot;            /* staging; 0 if there is none */
+	enum { SLOT_EMPTY, SLOT_THP, SLOT_DIRTY } slot_holds;
+	struct device *dev;
+	struct folios folios;     /* the device's */
+	uint64_t fence;           /* of the copy in flight */
+	int copy_error;
+};
+
+struct mover {
+	struct migrator *m;
+	char *bounce;             /* 2 MiB: home pages that come back as base pages pass through here */
+	struct uhmm_seg *segs;    /* 512 */
+	struct folios folios;     /* for home */
+	struct piece piece[2];    /* while one is copied the next is isolated */
+};
+
+int mover_init(struct mover *mv, struct migrator *m);
+void mover_fini(struct mover *mv);
+
+/*
+ * Moves what can go of [start, end), a piece of one armed mapping, to @dev.
+ * @seq: of vma_arm_begin()
+ */
+void to_device_range(struct mover *mv, uint64_t start, uint64_t end, struct device *dev, uint64_t seq, struct tally *t);
+
+/* Everything about one migration call, by mappings: arms, moves, counts. Context: a library thread. */
+void migrate_to_device(struct mover *mv, uint64_t start, uint64_t end, struct device *dev, struct tally *t);
+
+/* Brings home what of [start, end) is on @dev (NULL: on any). Context: a library thread. */
+void migrate_to_system(struct mover *mv, uint64_t start, uint64_t end, struct device *dev, struct tally *t);
+
+enum home_outcome {
+	HOME_NOTHING = 1, /* nothing of it is on a device (any more) */
+	HOME_NO_MEMORY,   /* the host has no memory for it; what is left is still on the device */
+};
+
+/*
+ * Brings home what of pages [first, end) of one block lies on one device, as a THP where it left as one.
+ * @dev: NULL: the device that the first of them is on
+ * @moved: folios by order are added here
+ * Return: 0; an outcome above; -errno of the driver, after some tries: it is still on the device.
+ * Context: a library thread or a fault thread. All who waited have been woken.
+ */
+int home_block(struct mover *mv, uint64_t addr, unsigned first, unsigned end, struct device *dev, uint64_t *moved);
+
+/*
+ * Gives each page of the block at @addr its own word, and splits the folio that it is on, in place.
+ * Return: 0 or -ENOMEM, nothing changed. Context: any thread, fault thread; no lock held.
+ */
+int split_block(struct migrator *m, uint64_t addr);
+/* The same with the block's lock held; @words is a table taken before with meta_alloc(), and is used up on success. */
+int split_block_locked(struct migrator *m, struct entry_slot *b, struct entry_slot *words);
+
+/* ---- the phases ---- */
+
+/* @seq: when the range was armed. Return: does the piece hold anything? */
+bool collect_block(struct mover *mv, struct piece *p, uint64_t addr, unsigned first, unsigned end, struct device *dev,
+	     uint64_t seq, struct tally *t);
+/* Pages that cannot go leave the claim. */
+void isolate_pages(struct mover *mv, struct piece *p, struct tally *t);
+void place_folios(struct mover *mv, struct piece *p, struct tally *t);
+void copy_start(struct mover *mv, struct piece *p);
+void copy_finish(struct mover *mv, struct piece *p, struct tally *t);
+void install_piece(struct mover *mv, struct piece *p, struct tally *t);
+void release_piece(struct mover *mv, struct piece *p);
+
+/* Device to memory of our own, finished on return: @pages, each to its own offset from @to. Return: 0 or -errno. */
+int copy_out(struct mover *mv, struct device *dev, const struct folios *f, const struct pageset *pages, uint64_t to);
+
+/* Puts pages of a piece back into the program: what MOVE has taken out returns, holes are holes again. */
+void install_back(struct piece *p, const struct pageset *pages);
+
+/*
+ * Ends the claim of @pages: they are on @dev now, in @f. Folios of pages that the program has dropped meanwhile are freed.
+ * @ret_installed: the others
+ * Return: 0; -ENOMEM when an event has split the block and the folio could not follow: nothing has changed.
+ */
+int install_device(struct claim *c, struct device *dev, struct folios *f, const struct pageset *pages,
+		   struct pageset *ret_installed);
+
+/*
+ * Installs @pages of @c from memory of our own into the program and ends their claim as SYSTEM. Each lies at its own
+ * offset from @from. Pages that the program has dropped meanwhile are not installed, but ended too.
+ * @may_move: @from is a staging slot: its pages are given away rather than copied
+ * @ret_left: pages for which the host had no memory; still claimed
+ * Return: the block arrived whole, by one MOVE.
+ */
+bool install_home(struct claim *c, const struct pageset *pages, uint64_t from, bool may_move, struct pageset *ret_left);
+
+/* Frees the folios of @pages. */
+void release_folios(struct device *dev, struct folios *f, const struct pageset *pages);
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* What a finished piece leaves behind: the staging slot, and nothing else. */
+#include "base/err.h"
+#include "migrate/migrate.h"
+
+void release_piece(struct mover *mv, struct piece *p)
+{
+	struct staging *st = &mv->m->staging;
+
+	uhmm_assert(claim_empty(&p->claim));
+	p->busy = false;
+	if (!p->slot)
+		return;
+	switch (p->slot_holds) {
+	case SLOT_THP:   staging_put_thp(st, p->slot); break;
+	case SLOT_EMPTY: staging_put_empty(st, p->slot); break;
+	case SLOT_DIRTY: staging_put_dirty(st, p->slot); break;
+	}
+	p->slot = 0;
+}
+
+void release_folios(struct device *dev, struct folios *f, const struct pageset *pages)
+{
+	if (f->whole) {
+		device_free(dev, f->offset[0], BLOCK_ORDER);
+		return;
+	}
+	pageset_for_each(pages, i)
+		device_free(dev, f->offset[i], 0);
+}

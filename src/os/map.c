@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/map.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/pages.h"
+#include "os/fail.h"
+#include "os/uapi.h"
+
+/*
+ * Few, large and long-lived: a short array does. Written under a lock; read without one, because those who ask include
+ * threads of the program, which must not hold what a fault thread may need. end == 0: a free slot.
+ */
+#define NR_PIECES 256
+
+static struct {
+	struct lock lock; /* writers; rank LEAF */
+	struct { _Atomic uint64_t start, end; } piece[NR_PIECES];
+} own = { .lock = { PTHREAD_MUTEX_INITIALIZER, LOCK_LEAF } };
+
+int map_own_add(uint64_t start, uint64_t end)
+{
+	int r = -ENOSPC;
+
+	lock_take(&own.lock);
+	for (unsigned i = 0; r && i < NR_PIECES; i++) {
+		if (own.piece[i].end)
+			continue;
+		own.piece[i].start = start;
+		own.piece[i].end = end; /* last: it makes the slot count */
+		r = 0;
+	}
+	lock_drop(&own.lock);
+	return r;
+}
+
+static void forget(uint64_t start)
+{
+	lock_take(&own.lock);
+	for (unsigned i = 0; i < NR_PIECES; i++)
+		if (own.piece[i].end && own.piece[i].start == start)
+			own.piece[i].end = 0;
+	lock_drop(&own.lock);
+}
+
+bool map_is_own(uint64_t start, uint64_t end, uint64_t *ret_start, uint64_t *ret_end)
+{
+	bool found = false;
+
+	for (unsigned i = 0; i < NR_PIECES; i++) {
+		uint64_t e = own.piece[i].end, s = own.piece[i].start;
+
+		if (!e || s >= end || e <= start || (found && s >= *ret_start))
+			continue;
+		*ret_start = s;
+		*ret_end = e;
+		found = true;
+	}
+	return found;
+}
+
+void *map_own(uint64_t bytes, unsigned flags)
+{
+	uint64_t slack = flags & MAP_OWN_HUGE ? BLOCK_BYTES : 0;
+	uint64_t got, start;
+	void *mem;
+
+	if (os_fail(OS_MMAP))
+		return NULL;
+	bytes = page_up(bytes);
+	mem = mmap(NULL, bytes + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (mem == MAP_FAILED)
+		return NULL;
+	got = (uintptr_t)mem;
+	start = slack ? block_up(got) : got;
+	if (start > got)
+		munmap(mem, start - got);
+	if (got + slack > start)
+		munmap((void *)(start + bytes), got + slack - start);
+	mem = (void *)start;
+
+	/* a child must not share these pages: MOVE refuses shared ones */
+	if (madvise(mem, bytes, MADV_DONTFORK) || map_own_add(start, start + bytes)) {
+		munmap(mem, bytes);
+		return NULL;
+	}
+	if (flags & MAP_OWN_HUGE)
+		(void)madvise(mem, bytes, MADV_HUGEPAGE); /* without THP it is merely slower */
+	return mem;
+}
+
+void map_own_free(void *mem, uint64_t bytes)
+{
+	if (!mem)
+		return;
+	forget((uintptr_t)mem);
+	munmap(mem, page_up(bytes));
+}
+
+static int advise(uint64_t start, uint64_t len, int advice)
+{
+	int err = os_fail(OS_MADVISE);
+
+	if (!err && madvise((void *)(uintptr_t)start, len, advice))
+		err = errno;
+	return -err;
+}
+
+int map_discard(uint64_t start, uint64_t len)
+{
+	return advise(start, len, MADV_DONTNEED);
+}
+
+int map_inherit(uint64_t start, uint64_t len, bool inherit)
+{
+	return advise(start, len, inherit ? MADV_DOFORK : MADV_DONTFORK);
+}
+
+bool map_is_locked(uint64_t start, uint64_t len)
+{
+	return madvise((void *)(uintptr_t)start, len, MADV_COLD) && errno == EINVAL;
+}

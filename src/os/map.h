@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef OS_MAP_H
+#define OS_MAP_H
+
+/*
+ * Memory of our own: never watched, never migrated (map_is_own() knows it), not inherited by fork. Everything a fault
+ * thread touches lives here, so that it never depends on memory that may itself be away.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MAP_OWN_HUGE (1u << 0) /* aligned to 2 MiB and advised to be huge */
+
+/* @bytes of zeros that cost nothing until they are touched, aligned to @bytes' kind. Return: NULL when there is none. */
+void *map_own(uint64_t bytes, unsigned flags);
+void map_own_free(void *mem, uint64_t bytes);
+
+/* Also counts [start, end), which the caller has from elsewhere, as ours. Return: 0, or -ENOSPC after 256 pieces. */
+int map_own_add(uint64_t start, uint64_t end);
+
+/* Does [start, end) touch memory of our own? @ret_start, @ret_end: the first piece of ours in it. */
+bool map_is_own(uint64_t start, uint64_t end, uint64_t *ret_start, uint64_t *ret_end);
+
+/* What MADV_DONTNEED does; on watched memory it raises an event and waits until that is read. Return: 0 or -errno. */
+int map_discard(uint64_t start, uint64_t len);
+
+/* Whether a child of fork inherits the pages. Return: 0 or -errno. */
+int map_inherit(uint64_t start, uint64_t len, bool inherit);
+
+/* Is the mapping at [start, start + len) mlocked? Asked by an advice that changes nothing but refuses locked memory. */
+bool map_is_locked(uint64_t start, uint64_t len);
+
+#endif

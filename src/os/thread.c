@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/thread.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+
+#include "os/fail.h"
+#include "os/map.h"
+
+/* Room for thread-local data of other libraries and for the sanitizers; only what is touched costs memory. */
+#define STACK_BYTES (1u << 20)
+
+int thread_start(struct thread *t, const char *name, void *(*run)(void *), void *arg)
+{
+	sigset_t all, before;
+	pthread_attr_t attr;
+	int err = os_fail(OS_THREAD);
+
+	if (err)
+		return -err;
+	t->stack = map_own(STACK_BYTES, 0);
+	if (!t->stack)
+		return -ENOMEM;
+	pthread_attr_init(&attr);
+	pthread_attr_setstack(&attr, t->stack, STACK_BYTES);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = pthread_create(&t->id, &attr, run, arg);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attr);
+	if (err) {
+		map_own_free(t->stack, STACK_BYTES);
+		t->stack = NULL;
+		return -err;
+	}
+	pthread_setname_np(t->id, name);
+	return 0;
+}
+
+void thread_join(struct thread *t)
+{
+	pthread_join(t->id, NULL);
+	map_own_free(t->stack, STACK_BYTES);
+	t->stack = NULL;
+}
+
+unsigned thread_cpus(void)
+{
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof(set), &set))
+		return 1;
+	return (unsigned)CPU_COUNT(&set);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef OS_THREAD_H
+#define OS_THREAD_H
+
+/*
+ * Threads of the library: all signals blocked (a handler of the program must not run where it could wait for us), and
+ * stack and thread-local data in memory of our own, which never goes away.
+ */
+
+#include <pthread.h>
+
+struct thread {
+	pthread_t id;
+	void *stack;
+};
+
+/* Return: 0 or -errno. @name is at most 15 letters. */
+int thread_start(struct thread *t, const char *name, void *(*run)(void *), void *arg);
+void thread_join(struct thread *t);
+
+/* How many CPUs this process may run on. */
+unsigned thread_cpus(void);
+
+#endif

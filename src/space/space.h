@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SPACE_SPACE_H
+#define SPACE_SPACE_H
+
+/*
+ * The process's address space as uhmm sees it: the userfaultfd that watches it, the table that says where each page lives,
+ * and the gate that keeps events and moves apart. One per process; it lies in memory of our own.
+ */
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/gate.h"
+#include "base/lock.h"
+#include "mem/table.h"
+#include "os/procmap.h"
+#include "os/uffd.h"
+#include "space/counters.h"
+
+struct space {
+	/* constant after space_init() */
+	struct uffd uffd;
+	struct procmap procmap;
+	int pagemap_fd;
+	pid_t pid;
+
+	struct table table;
+	struct gate gate;
+
+	/* Grows with every unmap and remap event, inside the gate: who armed a range at one value and finds another inside
+	 * the gate may be looking at a different mapping, and arms again. */
+	_Atomic uint64_t event_seq;
+
+	/* rank SPACE: taken to disarm a range, and (shared use is enough, but it is short) to arm one */
+	struct lock arm_lock;
+	/* atomic: threads between arming a range and their last install into it; disarming needs 0 */
+	_Atomic uint32_t nr_arming;
+
+	struct counters counters;
+};
+
+/* @mode: see uffd_open(). Return: 0 or -errno, nothing left behind; the log has a sentence. */
+int space_init(struct space *sp, enum uffd_open_mode mode);
+void space_fini(struct space *sp);
+
+#endif

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Arming late: a piece of a mapping is registered with the userfaultfd when something in it is about to leave, and
+ * unregistered when all of it is home again. Registering what is registered is cheap and harmless, so no list of armed
+ * ranges is kept: the kernel's is the truth, and an event may have changed it since we looked (event_seq).
+ */
+#include "space/vma.h"
+
+#include <errno.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "os/map.h"
+#include "os/sysinfo.h"
+
+static enum uhmm_skip unfit(const struct mapping *m, bool *ret_movable)
+{
+	uint32_t rwx = m->flags & (MAPPING_READ | MAPPING_WRITE | MAPPING_EXEC);
+
+	*ret_movable = false;
+	if (m->flags & MAPPING_SHARED)
+		return UHMM_SKIP_SHARED;
+	if (m->flags & MAPPING_FILE)
+		return UHMM_SKIP_FILE;
+	if (rwx != (MAPPING_READ | MAPPING_WRITE))
+		return UHMM_SKIP_PROT;
+	*ret_movable = true;
+	return 0;
+}
+
+int vma_piece_at(struct space *sp, uint64_t addr, uint64_t end, struct vma_piece *ret)
+{
+	uint64_t own_start, own_end;
+	struct mapping m;
+	int r = procmap_find(&sp->procmap, addr, &m);
+
+	if (r && r != -ENOENT)
+		return r;
+	if (r || m.start > addr) {
+		*ret = (struct vma_piece){ addr, r ? end : min_u64(m.start, end), false, UHMM_SKIP_UNMAPPED };
+		return 0;
+	}
+	*ret = (struct vma_piece){ .start = addr, .end = min_u64(m.end, end) };
+	ret->why_not = unfit(&m, &ret->movable);
+
+	/* our own memory may share a mapping with the program's: the kernel joins neighbours that look alike */
+	if (map_is_own(addr, ret->end, &own_start, &own_end)) {
+		if (own_start > addr) {
+			ret->end = own_start;
+		} else {
+			ret->end = min_u64(ret->end, own_end);
+			ret->movable = false;
+			ret->why_not = UHMM_SKIP_OWN;
+		}
+	}
+	return 0;
+}
+
+int vma_arm_again(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_seq)
+{
+	/* read first: an event that comes while we register makes the value old */
+	uint64_t seq = atomic_load(&sp->event_seq);
+	int r = uffd_register(&sp->uffd, start, end);
+
+	switch (r) {
+	case 0:
+		*ret_seq = seq;
+		return 0;
+	case UFFD_E_REFUSED:
+		return UHMM_SKIP_REFUSED + 1;
+	case UFFD_E_MISSING:
+		return UHMM_SKIP_RACED + 1;
+	case UFFD_E_NO_MEMORY:
+		log_once(UHMM_LOG_WARN, "the kernel has no memory to watch a range, or the process has too many mappings "
+					"(vm.max_map_count); the range stays where it is");
+		return UHMM_SKIP_NO_ROOM + 1;
+	default:
+		return r;
+	}
+}
+
+int vma_arm_begin(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_seq)
+{
+	int r;
+
+	lock_take(&sp->arm_lock);
+	atomic_fetch_add(&sp->nr_arming, 1);
+	lock_drop(&sp->arm_lock);
+	r = vma_arm_again(sp, start, end, ret_seq);
+	if (r)
+		vma_arm_end(sp);
+	return r;
+}
+
+void vma_arm_end(struct space *sp)
+{
+	atomic_fetch_sub(&sp->nr_arming, 1);
+}
+
+/* Everything of the block in Linux's hands, and no discard under way. */
+static int visit_home(void *ctx, uint64_t addr, struct entry_slot *b)
+{
+	(void)ctx;
+	(void)addr;
+	block_lock(b);
+	int away = (entry_get(b).bits & ~(ENTRY_LOCK | ENTRY_HUGE)) != ENTRY_SYSTEM;
+	block_unlock(b);
+	return away;
+}
+
+void vma_disarm(struct space *sp, uint64_t start, uint64_t end)
+{
+	struct mapping m;
+	bool ours;
+
+	lock_take(&sp->arm_lock);
+	while (start < end && !atomic_load(&sp->nr_arming) && !procmap_find(&sp->procmap, start, &m) && m.start < end) {
+		(void)unfit(&m, &ours);
+		m.start = max_u64(m.start, start);
+		m.end = min_u64(m.end, end);
+		if (ours && !table_walk(&sp->table, m.start, m.end, visit_home, NULL))
+			(void)uffd_unregister(&sp->uffd, m.start, m.end);
+		start = m.end;
+	}
+	lock_drop(&sp->arm_lock);
+}
+
+bool vma_wants_huge(struct space *sp, uint64_t addr)
+{
+	(void)sp;
+	switch (sysinfo_thp()) {
+	case THP_ALWAYS:  return true;
+	case THP_MADVISE: return sysinfo_advised_huge(addr);
+	case THP_NEVER:   break;
+	}
+	return false;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SPACE_VMA_H
+#define SPACE_VMA_H
+
+/* The program's mappings: which of them can be migrated, and watching those ("arming"). */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "space/space.h"
+#include "uhmm/space.h"
+
+/* A piece of the address space about which one thing can be said. */
+struct vma_piece {
+	uint64_t start, end;
+	bool movable;
+	enum uhmm_skip why_not; /* when not movable */
+};
+
+/*
+ * The piece that begins at @addr, cut at @end: a mapping, a gap between mappings, or memory of our own.
+ * Return: 0 or -errno.
+ */
+int vma_piece_at(struct space *sp, uint64_t addr, uint64_t end, struct vma_piece *ret);
+
+/*
+ * Arms a movable piece on the userfaultfd, from now until vma_arm_end(): nobody disarms it meanwhile.
+ * @ret_seq: the event_seq at which this is true
+ * Return: 0; UHMM_SKIP_* + 1 as a positive outcome when the kernel will not watch it; -errno.
+ */
+int vma_arm_begin(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_seq);
+void vma_arm_end(struct space *sp);
+
+/* Watches it again, when event_seq has changed. Only between vma_arm_begin() and vma_arm_end(). */
+int vma_arm_again(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_seq);
+
+/* Stops watching what of [start, end) is wholly home, if nobody is arming. Best effort. Context: any thread but a fault
+ * thread. */
+void vma_disarm(struct space *sp, uint64_t start, uint64_t end);
+
+/* May new pages of the mapping at @addr be huge? Reads /proc/self/smaps when THP is set to madvise: milliseconds. */
+bool vma_wants_huge(struct space *sp, uint64_t addr);
+
+#endif

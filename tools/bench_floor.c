@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * uhmm against the copy alone. However clever the rest is, the bytes must be copied once; so the copy, by the same
+ * routine, between THPs that are there already, with as many threads, is the floor under everything. Floor and
+ * uhmm take turns (A B A B), and a fraction is made of two neighbours, so that it is of one moment.
+ *
+ * Part one: the way there, in sizes from 2 MiB up. Both must find the source in the same state - just brought home
+ * - so the copy is followed by a round trip that nobody times.
+ *
+ * Part two: the way home, at the largest size. A CPU touch of a 2 MiB folio costs a copy of data that were last
+ * used a whole buffer ago; so the copy beside it walks through a buffer just as large. What is left is uhmm's own
+ * cost. Then the same with two threads, each in its own half.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/bench.h"
+#include "tools/clock.h"
+#include "tools/cmd.h"
+#include "tools/crew.h"
+#include "tools/say.h"
+#include "tools/size.h"
+#include "tools/term.h"
+#include "tools/touch.h"
+#include "uhmm/driver.h"
+
+#define MAX_SIZES 40
+#define FRACTION_FROM ((uint64_t)64 << 20) /* smaller buffers do not count for the summary */
+
+struct floor {
+	struct bench *bench;
+	struct crew *crew;
+	struct region here, there; /* what moves; where the plain copy goes */
+};
+
+static int floor_open(struct floor *f, struct bench *b, uint64_t bytes)
+{
+	unsigned nr = b->rig.copy_threads;
+	int r;
+
+	memset(f, 0, sizeof(*f));
+	f->bench = b;
+	r = region_init(&f->here, bytes, REGION_HUGE);
+	if (!r)
+		r = region_init(&f->there, bytes, REGION_HUGE);
+	if (!r)
+		r = crew_create(&f->crew, nr > 2 ? nr : 2);
+	if (r)
+		return r;
+	region_fill(&f->here);
+	region_fill(&f->there);
+	return 0;
+}
+
+static void floor_close(struct floor *f)
+{
+	crew_destroy(f->crew);
+	region_fini(&f->there);
+	region_fini(&f->here);
+}
+
+static int tell_not_huge(void)
+{
+	say("2 MiB pages are needed to compare with, and could not be had for all of the buffer: \"uhmm doctor\" may tell why");
+	return -EIO;
+}
+
+/* Return: seconds, or a negative value after saying why. */
+static double go(struct floor *f, struct series *s)
+{
+	struct uhmm_result moved;
+	double seconds = rig_to_device(&f->bench->rig, &f->here, 0, f->here.bytes, &moved);
+
+	if (seconds < 0)
+		return -1;
+	if (moved.moved_folios[UHMM_ORDER_MAX] * UHMM_BLOCK_BYTES != f->here.bytes)
+		return tell_not_huge();
+	if (s)
+		series_move(s, f->here.bytes, &moved, seconds);
+	return seconds;
+}
+
+static double come(struct floor *f)
+{
+	struct uhmm_result moved;
+
+	return rig_to_system(&f->bench->rig, &f->here, &moved);
+}
+
+/* --- part one: there -------------------------------------------------------------------------------------------- */
+
+struct there {
+	struct series copy, uhmm;
+	struct samples fraction;
+};
+
+static int there_init(struct there *t, unsigned rounds)
+{
+	int r;
+
+	memset(t, 0, sizeof(*t));
+	r = series_init(&t->copy, rounds);
+	if (!r)
+		r = series_init(&t->uhmm, rounds);
+	if (!r)
+		r = samples_init(&t->fraction, rounds);
+	return r;
+}
+
+static void there_fini(struct there *t)
+{
+	series_fini(&t->copy);
+	series_fini(&t->uhmm);
+	samples_fini(&t->fraction);
+}
+
+static int there_round(struct floor *f, struct there *t, bool keep)
+{
+	uint64_t bytes = f->here.bytes;
+	double uhmm_s, copy_s;
+
+	uhmm_s = go(f, keep ? &t->uhmm : NULL);
+	if (uhmm_s < 0 || come(f) < 0)
+		return -EIO;
+	copy_s = crew_copy(f->crew, f->bench->rig.copy_threads, f->there.mem, f->here.mem, bytes);
+	if (go(f, NULL) < 0 || come(f) < 0)
+		return -EIO;
+	if (!keep)
+		return 0;
+	series_call(&t->copy, bytes, copy_s);
+	samples_add(&t->fraction, copy_s / uhmm_s);
+	return 0;
+}
+
+static double there_rows(struct floor *f, struct there *t)
+{
+	struct row row = {
+		.dir = "copy",
+		.pages = "huge",
+		.order = UHMM_ORDER_MAX,
+		.threads = f->bench->rig.copy_threads,
+		.size_bytes = f->here.bytes,
+	};
+
+	bench_row(f->bench, row, &t->copy);
+	row.dir = "to_device";
+	row.fraction = samples_at(&t->fraction, 0.50);
+	bench_row(f->bench, row, &t->uhmm);
+	return row.fraction;
+}
+
+/* Return: 0 with the median fraction of the copy, or a negative errno after saying why. */
+static int measure_there(struct bench *b, uint64_t bytes, double *ret_fraction)
+{
+	char what[64], size[SIZE_CHARS];
+	struct there t = { 0 };
+	struct floor f;
+	int r = floor_open(&f, b, bytes);
+
+	if (!r)
+		r = there_init(&t, b->rounds);
+	snprintf(what, sizeof(what), "to the device, %s", size_print(bytes, size));
+	for (unsigned round = 0; round <= b->rounds && !r; round++) {
+		term_progress(what, bytes * round, bytes * (b->rounds + 1));
+		r = there_round(&f, &t, round > 0);
+	}
+	if (!r && !bench_intact(&f.here))
+		r = -EIO;
+	if (!r)
+		*ret_fraction = there_rows(&f, &t);
+	there_fini(&t);
+	floor_close(&f);
+	return r;
+}
+
+/* --- part two: home --------------------------------------------------------------------------------------------- */
+
+enum pass { FAULT_1, COPY_1, FAULT_2, COPY_2, NR_PASSES };
+
+#define PASS_THREADS(pass) ((pass) < FAULT_2 ? 1u : 2u)
+
+struct home {
+	struct floor *floor;
+	enum pass pass;
+	struct samples part[2];             /* of the pass that runs now, one per thread */
+	struct series series[NR_PASSES];    /* every block's time */
+	struct samples pass_us[NR_PASSES];  /* every pass's time */
+};
+
+static int home_init(struct home *h, struct floor *f)
+{
+	size_t blocks = f->here.bytes / UHMM_BLOCK_BYTES;
+	int r = 0;
+
+	memset(h, 0, sizeof(*h));
+	h->floor = f;
+	for (int i = 0; i < 2 && !r; i++)
+		r = samples_init(&h->part[i], blocks);
+	for (int p = 0; p < NR_PASSES && !r; p++) {
+		r = series_init(&h->series[p], blocks * f->bench->rounds);
+		if (!r)
+			r = samples_init(&h->pass_us[p], f->bench->rounds);
+	}
+	return r;
+}
+
+static void home_fini(struct home *h)
+{
+	for (int i = 0; i < 2; i++)
+		samples_fini(&h->part[i]);
+	for (int p = 0; p < NR_PASSES; p++) {
+		series_fini(&h->series[p]);
+		samples_fini(&h->pass_us[p]);
+	}
+}
+
+static void copy_blocks(const struct floor *f, uint64_t from, uint64_t to, struct samples *ret_us)
+{
+	for (uint64_t at = from; at < to; at += UHMM_BLOCK_BYTES) {
+		uint64_t start = clock_ns();
+
+		uhmm_copy(f->there.mem + at, f->here.mem + at, UHMM_BLOCK_BYTES);
+		samples_add(ret_us, clock_us_since(start));
+	}
+}
+
+static void home_part(void *arg, unsigned index, unsigned nr)
+{
+	struct home *h = arg;
+	const struct floor *f = h->floor;
+	uint64_t blocks = f->here.bytes / UHMM_BLOCK_BYTES;
+	uint64_t from = blocks * index / nr * UHMM_BLOCK_BYTES, to = blocks * (index + 1) / nr * UHMM_BLOCK_BYTES;
+
+	h->part[index].nr = 0;
+	if (h->pass == FAULT_1 || h->pass == FAULT_2)
+		touch_range(&f->here, from, to, UHMM_BLOCK_BYTES, TOUCH_READ, &h->part[index]);
+	else
+		copy_blocks(f, from, to, &h->part[index]);
+}
+
+static void run_pass(struct home *h, enum pass pass, bool keep)
+{
+	struct series *s = &h->series[pass];
+	double seconds;
+
+	h->pass = pass;
+	seconds = crew_run(h->floor->crew, PASS_THREADS(pass), home_part, h);
+	if (!keep)
+		return;
+	samples_add(&h->pass_us[pass], seconds * 1e6);
+	s->seconds += seconds;
+	s->bytes += (double)h->floor->here.bytes;
+	for (unsigned i = 0; i < PASS_THREADS(pass); i++)
+		for (size_t k = 0; k < h->part[i].nr; k++)
+			samples_add(&s->us, h->part[i].value[k]);
+}
+
+static int home_round(struct home *h, bool keep)
+{
+	for (int pass = 0; pass < NR_PASSES; pass++) {
+		if ((pass == FAULT_1 || pass == FAULT_2) && go(h->floor, NULL) < 0)
+			return -EIO;
+		run_pass(h, (enum pass)pass, keep);
+	}
+	return 0;
+}
+
+struct home_figures {
+	double overhead_us, fault_ratio, copy_ratio;
+};
+
+static void home_rows(struct home *h, struct home_figures *ret)
+{
+	double p50[NR_PASSES], pass_p50[NR_PASSES];
+
+	for (int p = 0; p < NR_PASSES; p++) {
+		struct row row = {
+			.dir = p == FAULT_1 || p == FAULT_2 ? "fault" : "copy_2mib",
+			.pages = "huge",
+			.order = UHMM_ORDER_MAX,
+			.threads = PASS_THREADS(p),
+			.size_bytes = h->floor->here.bytes,
+		};
+
+		p50[p] = bench_row(h->floor->bench, row, &h->series[p])->us_p50;
+		pass_p50[p] = samples_at(&h->pass_us[p], 0.50);
+	}
+	ret->overhead_us = p50[FAULT_1] - p50[COPY_1];
+	ret->fault_ratio = pass_p50[FAULT_2] > 0 ? pass_p50[FAULT_1] / pass_p50[FAULT_2] : 0;
+	ret->copy_ratio = pass_p50[COPY_2] > 0 ? pass_p50[COPY_1] / pass_p50[COPY_2] : 0;
+}
+
+static int measure_home(struct bench *b, uint64_t bytes, struct home_figures *ret)
+{
+	struct home h = { 0 };
+	struct floor f;
+	int r = floor_open(&f, b, bytes);
+
+	if (!r)
+		r = home_init(&h, &f);
+	for (unsigned round = 0; round <= b->rounds && !r; round++) {
+		term_progress("home by CPU touches", bytes * round, bytes * (b->rounds + 1));
+		r = home_round(&h, round > 0);
+	}
+	if (!r && !bench_intact(&f.here))
+		r = -EIO;
+	if (!r)
+		home_rows(&h, ret);
+	home_fini(&h);
+	floor_close(&f);
+	return r;
+}
+
+/* --- both ------------------------------------------------------------------------------------------------------- */
+
+static void summarize(const struct bench *b, uint64_t bytes, double fraction, const struct home_figures *home)
+{
+	const struct figure figures[] = {
+		{ "to_device_fraction", fraction, "\nto the device:  %.3f of the copy's throughput, at the worst of the large sizes" },
+		{ "fault_overhead_us_p50", home->overhead_us, "home by a touch: %.1f us per 2 MiB beyond the copy (medians)" },
+		{ "fault_threads_ratio", home->fault_ratio, "two threads:    touch home %.2f times as fast as one" },
+		{ "copy_threads_ratio", home->copy_ratio, "                and copy %.2f times as fast as one" },
+		{ 0 },
+	};
+
+	bench_summary(b, bytes, figures);
+}
+
+static int measure(struct bench *b, const uint64_t *sizes, size_t nr)
+{
+	uint64_t max = sizes[nr - 1], count_from = max < FRACTION_FROM ? max : FRACTION_FROM;
+	double fraction, worst = 0;
+	struct home_figures home = { 0 };
+
+	for (size_t i = 0; i < nr; i++) {
+		if (measure_there(b, sizes[i], &fraction))
+			return EXIT_FAILED;
+		if (sizes[i] >= count_from && (worst == 0 || fraction < worst))
+			worst = fraction;
+	}
+	if (measure_home(b, max, &home))
+		return EXIT_FAILED;
+	summarize(b, max, worst, &home);
+	return EXIT_DONE;
+}
+
+int bench_floor(struct bench *b)
+{
+	uint64_t sizes[MAX_SIZES], max = size_round_up(b->max_bytes, UHMM_BLOCK_BYTES);
+	size_t nr = 0;
+	int status;
+
+	for (uint64_t bytes = UHMM_BLOCK_BYTES; bytes <= max && nr < MAX_SIZES - 1; bytes *= 2)
+		sizes[nr++] = bytes;
+	if (sizes[nr - 1] != max)
+		sizes[nr++] = max;
+	status = rig_open(&b->rig, b->spec, max, 2 * max);
+	if (status != EXIT_DONE)
+		return status;
+	status = measure(b, sizes, nr);
+	return rig_close(&b->rig) == EXIT_DONE ? status : EXIT_FAILED;
+}
