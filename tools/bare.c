@@ -133,14 +133,28 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-double bare_pass(struct bare *b, struct samples *ret_us)
+static int start_server(struct bare *b, const cpu_set_t *cpus, pthread_t *ret)
 {
+	pthread_attr_t attr;
+	int err = pthread_attr_init(&attr);
+
+	if (err)
+		return err;
+	err = pthread_attr_setaffinity_np(&attr, sizeof(*cpus), cpus);
+	if (!err)
+		err = pthread_create(ret, &attr, serve, b);
+	pthread_attr_destroy(&attr);
+	return err;
+}
+
+double bare_pass(struct bare *b, const cpu_set_t *server_cpus, struct samples *ret_us)
+{
+	double seconds = 0;
 	pthread_t server;
-	double seconds;
 	int err;
 
 	madvise(b->here.mem, b->here.bytes, MADV_DONTNEED);
-	err = pthread_create(&server, NULL, serve, b);
+	err = start_server(b, server_cpus, &server);
 	if (!err) {
 		seconds = touch_range(&b->here, 0, b->here.bytes, UHMM_PAGE_BYTES, TOUCH_READ, ret_us);
 		pthread_join(server, NULL);

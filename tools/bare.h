@@ -2,6 +2,7 @@
 #ifndef TOOLS_BARE_H
 #define TOOLS_BARE_H
 
+#include <sched.h>
 #include <stdint.h>
 
 #include "tools/samples.h"
@@ -18,8 +19,8 @@ int bare_open(struct bare **ret, uint64_t bytes);
 /* Accepts NULL. */
 void bare_close(struct bare *b);
 
-/* Touch every page once, adding the time of each touch in microseconds to @ret_us. Return: the time of all together in
+/* Touch every page once, with the server on @server_cpus, adding the time of each touch in microseconds to @ret_us. Return: the time of all together in
  * seconds, or a negative value after saying why. */
-double bare_pass(struct bare *b, struct samples *ret_us);
+double bare_pass(struct bare *b, const cpu_set_t *server_cpus, struct samples *ret_us);
 
 #endif

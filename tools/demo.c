@@ -18,8 +18,6 @@
 
 #define DEFAULT_BYTES ((uint64_t)512 << 20)
 #define BASE_BYTES    ((uint64_t)64 << 20) /* as much as the 4 KiB pass moves */
-#define BARE_BYTES    ((uint64_t)8 << 20)  /* a pass of the bare userfaultfd; there are eight */
-#define NR_BARE       8
 
 struct demo {
 	/* as it was asked for */
@@ -33,8 +31,7 @@ struct demo {
 	struct rig rig;
 	struct input input;
 	struct trip huge, base;
-	struct samples bare_us;
-	double bare_p50, bare_p99, bare_mean;
+	struct against_bare one_cpu, two_cpus;
 };
 
 /* --- the figures ------------------------------------------------------------------------------------------------ */
@@ -52,6 +49,16 @@ static double gb_s(const struct trip *t, double seconds)
 static double metadata_per_block(const struct trip *t)
 {
 	return ratio((double)t->metadata_bytes, (double)t->bytes / (double)UHMM_BLOCK_BYTES);
+}
+
+static double to_bare(const struct against_bare *a)
+{
+	return ratio(a->uhmm_us_p50, a->bare_us_p50);
+}
+
+static double worst_to_bare(const struct demo *d)
+{
+	return to_bare(&d->one_cpu) > to_bare(&d->two_cpus) ? to_bare(&d->one_cpu) : to_bare(&d->two_cpus);
 }
 
 static bool same_bytes(const struct demo *d)
@@ -122,6 +129,11 @@ static void print_source(const struct demo *d)
 	printf(" (%s of it), to %s and home\n\n", size_print(d->input.bytes, real), d->rig.info.spec);
 }
 
+static void print_against_bare(const char *where, const struct against_bare *a)
+{
+	printf("  %-22s  %32.1f %7.1f %11.2f\n", where, a->bare_us_p50, a->uhmm_us_p50, to_bare(a));
+}
+
 static void print_text(const struct demo *d)
 {
 	const struct trip *h = &d->huge, *b = &d->base;
@@ -132,11 +144,11 @@ static void print_text(const struct demo *d)
 	       "the median 2 MiB come home in 1/%.1f of the time\n",
 	       ratio(gb_s(h, h->to_device_s), gb_s(b, b->to_device_s)), ratio(gb_s(h, h->home_s), gb_s(b, b->home_s)),
 	       ratio(b->block_us_p50, h->block_us_p50));
-	printf("a bare userfaultfd with UFFDIO_COPY of 4 KiB, measured in turns: p50 %.1f us, p99 %.1f us; "
-	       "uhmm's 4 KiB path takes %.2f times as long\n",
-	       d->bare_p50, d->bare_p99, ratio(b->fault_us_p50, d->bare_p50));
+	printf("\na touch of 4 KiB, p50 us:  bare userfaultfd + UFFDIO_COPY    uhmm   uhmm/bare\n");
+	print_against_bare("server on the same CPU", &d->one_cpu);
+	print_against_bare("server on another CPU", &d->two_cpus);
 	if (same_bytes(d))
-		printf("checksums equal: every byte came home\n");
+		printf("\nchecksums equal: every byte came home\n");
 }
 
 /* --- for programs ----------------------------------------------------------------------------------------------- */
@@ -168,6 +180,12 @@ static json_t *trip_json(const struct trip *t)
 	return o;
 }
 
+static json_t *against_json(const struct against_bare *a)
+{
+	return json_pack("{s:f, s:f, s:f, s:f, s:f}", "bare_uffdio_copy_us_p50", a->bare_us_p50, "bare_uffdio_copy_us_p99",
+			 a->bare_us_p99, "uhmm_us_p50", a->uhmm_us_p50, "uhmm_us_p99", a->uhmm_us_p99, "ratio", to_bare(a));
+}
+
 static void print_json(const struct demo *d)
 {
 	const struct trip *h = &d->huge, *b = &d->base;
@@ -175,10 +193,10 @@ static void print_json(const struct demo *d)
 			      "input_bytes", (json_int_t)d->input.bytes, "device", d->rig.info.spec,
 			      "huge", trip_json(h), "base", trip_json(b), "checksums_equal", (int)same_bytes(d));
 
-	json_object_update_new(o, json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
-			       "bare_uffdio_copy_us_p50", d->bare_p50, "bare_uffdio_copy_us_p99", d->bare_p99,
-			       "bare_uffdio_copy_us_mean", d->bare_mean,
-			       "base_fault_to_bare_ratio", ratio(b->fault_us_p50, d->bare_p50),
+	json_object_update_new(o, json_pack("{s:o, s:o, s:f, s:f, s:f, s:f}",
+			       "server_on_same_cpu", against_json(&d->one_cpu),
+			       "server_on_other_cpu", against_json(&d->two_cpus),
+			       "base_fault_to_bare_ratio", worst_to_bare(d),
 			       "to_device_throughput_ratio", ratio(gb_s(h, h->to_device_s), gb_s(b, b->to_device_s)),
 			       "fault_throughput_ratio", ratio(gb_s(h, h->home_s), gb_s(b, b->home_s)),
 			       "fault_latency_ratio", ratio(b->block_us_p50, h->block_us_p50)));
@@ -189,27 +207,17 @@ static void print_json(const struct demo *d)
 
 /* --- the run ---------------------------------------------------------------------------------------------------- */
 
-/* The same at 4 KiB: the first part of the bytes, copied to memory without THPs, in turns with the bare floor. */
+/* The same at 4 KiB: the first part of the bytes, copied to memory without THPs. */
 static int run_base(struct demo *d, const struct region *huge)
 {
 	uint64_t bytes = huge->bytes < BASE_BYTES ? huge->bytes : BASE_BYTES;
-	struct bare *bare = NULL;
 	struct region base;
 	int r = region_init(&base, bytes, REGION_BASE);
 
-	if (!r)
-		r = bare_open(&bare, bytes < BARE_BYTES ? bytes : BARE_BYTES);
-	if (!r)
-		r = samples_init(&d->bare_us, NR_BARE * BARE_BYTES / UHMM_PAGE_BYTES);
 	if (!r) {
 		memcpy(base.mem, huge->mem, bytes);
-		r = trip_run(&d->rig, &base, bare, &d->bare_us, &d->base);
+		r = trip_run(&d->rig, &base, &d->base);
 	}
-	d->bare_mean = samples_mean(&d->bare_us);
-	d->bare_p50 = samples_at(&d->bare_us, 0.50);
-	d->bare_p99 = samples_at(&d->bare_us, 0.99);
-	samples_fini(&d->bare_us);
-	bare_close(bare);
 	region_fini(&base);
 	return r;
 }
@@ -224,7 +232,8 @@ static int run(struct demo *d, struct region *r)
 	status = rig_open(&d->rig, d->spec, d->bytes, 2 * BASE_BYTES);
 	if (status != EXIT_DONE)
 		return status;
-	if (trip_run(&d->rig, r, NULL, NULL, &d->huge) || run_base(d, r))
+	if (trip_run(&d->rig, r, &d->huge) || run_base(d, r) ||
+	    demo_against_bare(&d->rig, &d->one_cpu, &d->two_cpus))
 		status = EXIT_FAILED;
 	else if (d->json)
 		print_json(d);

@@ -36,8 +36,15 @@ struct trip {
 	uint64_t sum_before, sum_after;  /* checksums of every byte */
 };
 
-/* @bare: takes turns with the touches, NULL for none; its touches are added to @bare_us. Return: 0, or a negative errno
- * after saying why. Different checksums are no error here: the caller tells. */
-int trip_run(struct rig *rig, const struct region *r, struct bare *bare, struct samples *bare_us, struct trip *ret);
+/* Return: 0, or a negative errno after saying why. Different checksums are no error here: the caller tells. */
+int trip_run(struct rig *rig, const struct region *r, struct trip *ret);
+
+/* A touch of 4 KiB, served by uhmm and served by a bare userfaultfd. */
+struct against_bare {
+	double uhmm_us_p50, uhmm_us_p99, bare_us_p50, bare_us_p99;
+};
+
+/* With the server on the toucher's CPU, and on another. Return: 0, or a negative errno after saying why. */
+int demo_against_bare(struct rig *rig, struct against_bare *ret_one_cpu, struct against_bare *ret_two_cpus);
 
 #endif

@@ -2,9 +2,6 @@
 /*
  * A trip goes in pieces, so that there is progress to show, and only the calls and the touches are timed. One word is
  * touched for each folio; the checksum afterwards reads every byte, so a folio that came home wrong cannot hide.
- *
- * Where a bare userfaultfd is to be compared with, its passes stand between the pieces of the way home: both then see
- * the same machine.
  */
 #include <errno.h>
 #include <string.h>
@@ -82,7 +79,7 @@ static int read_touches(struct samples *us, unsigned order, struct trip *ret)
 	return 0;
 }
 
-static int home(const struct region *r, struct bare *bare, struct samples *bare_us, struct samples *us, struct trip *trip)
+static int home(const struct region *r, struct samples *us, struct trip *trip)
 {
 	unsigned order = smallest_order(trip);
 	uint64_t step = UHMM_PAGE_BYTES << order, from = 0, to;
@@ -90,28 +87,25 @@ static int home(const struct region *r, struct bare *bare, struct samples *bare_
 	for (unsigned piece = 0; piece < NR_PIECES; piece++, from = to) {
 		to = piece_cut(r, piece);
 		trip->home_s += touch_range(r, from, to, step, TOUCH_READ, us);
-		if (bare && bare_pass(bare, bare_us) < 0)
-			return -EIO;
 		term_progress("home by CPU touches", to, r->bytes);
 	}
 	return read_touches(us, order, trip);
 }
 
-static int there_and_home(struct rig *rig, const struct region *r, struct bare *bare, struct samples *bare_us,
-			  struct samples *us, struct trip *trip)
+static int there_and_home(struct rig *rig, const struct region *r, struct samples *us, struct trip *trip)
 {
 	struct uhmm_stats before, after;
 
 	if (go(rig, r, trip) || read_stats(rig, &before))
 		return -EIO;
 	trip->metadata_bytes = before.metadata_bytes;
-	if (home(r, bare, bare_us, us, trip) || read_stats(rig, &after))
+	if (home(r, us, trip) || read_stats(rig, &after))
 		return -EIO;
 	trip->faults = after.faults - before.faults;
 	return 0;
 }
 
-int trip_run(struct rig *rig, const struct region *r, struct bare *bare, struct samples *bare_us, struct trip *ret)
+int trip_run(struct rig *rig, const struct region *r, struct trip *ret)
 {
 	struct samples us;
 	int result;
@@ -122,7 +116,7 @@ int trip_run(struct rig *rig, const struct region *r, struct bare *bare, struct 
 	ret->thp_bytes_before = region_thp_bytes(r);
 	if (samples_init(&us, r->bytes / UHMM_PAGE_BYTES))
 		return -ENOMEM;
-	result = there_and_home(rig, r, bare, bare_us, &us, ret);
+	result = there_and_home(rig, r, &us, ret);
 	samples_fini(&us);
 	term_clear();
 	if (result)

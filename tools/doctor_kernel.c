@@ -13,13 +13,19 @@ static const char mend_kernel[] = "boot Linux 6.8 or newer, built with CONFIG_US
 static const char mend_privilege[] = "sysctl -w vm.unprivileged_userfaultfd=1 as root; or give this user read and write "
 				     "permission on /dev/userfaultfd; or run with CAP_SYS_PTRACE";
 
+/* Whether it is the user who may not, not the kernel that cannot. */
+static bool refused(const struct uhmm_probe *p)
+{
+	return p->uffd_errno == EPERM || p->uffd_errno == EACCES;
+}
+
 static void check_release(struct report *rep)
 {
-	bool move = rep->probe.has_move || (rep->probe.uffd_errno && rep->probe.uffd_user_errno);
+	bool can = !rep->probe.uffd_errno || refused(&rep->probe);
 	struct utsname u = { 0 };
 
 	uname(&u);
-	report_add(rep, move ? FOUND_OK : FOUND_MISSING, "kernel", mend_kernel, "%s %s, %s", u.sysname, u.release, u.machine);
+	report_add(rep, can ? FOUND_OK : FOUND_MISSING, "kernel", mend_kernel, "%s %s, %s", u.sysname, u.release, u.machine);
 }
 
 static void check_userfaultfd(struct report *rep)
@@ -34,13 +40,13 @@ static void check_userfaultfd(struct report *rep)
 			   "user-mode only (%s): system calls on memory that is away fail with EFAULT",
 			   strerror(p->uffd_errno));
 	else
-		report_add(rep, FOUND_MISSING, "userfaultfd", p->uffd_errno == ENOSYS ? mend_kernel : mend_privilege,
-			   "none (%s)", strerror(p->uffd_errno));
+		report_add(rep, FOUND_MISSING, "userfaultfd", refused(p) ? mend_privilege : mend_kernel,
+			   "none that uhmm can use (%s)", strerror(p->uffd_errno));
 }
 
 static void check_device_node(struct report *rep)
 {
-	bool can_do_without = !rep->probe.uffd_errno;
+	bool can_do_without = !refused(&rep->probe);
 
 	if (!access("/dev/userfaultfd", R_OK | W_OK))
 		report_add(rep, FOUND_OK, "/dev/userfaultfd", NULL, "readable and writable");
@@ -57,7 +63,7 @@ static void check_sysctl(struct report *rep)
 	if (sys_line("/proc/sys/vm/unprivileged_userfaultfd", line, sizeof(line)))
 		report_add(rep, FOUND_DEGRADED, "unprivileged_userfaultfd", mend_kernel, "not there");
 	else
-		report_add(rep, rep->probe.uffd_errno ? FOUND_DEGRADED : FOUND_OK, "unprivileged_userfaultfd",
+		report_add(rep, refused(&rep->probe) ? FOUND_DEGRADED : FOUND_OK, "unprivileged_userfaultfd",
 			   "sysctl -w vm.unprivileged_userfaultfd=1 as root", "%s%s", line,
 			   strcmp(line, "1") && !rep->probe.uffd_errno ? ", and not needed by this user" : "");
 }

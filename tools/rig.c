@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A host that grants only a user-mode userfaultfd is good enough here, since nothing but the command's own touches
- * reaches memory that is away; so that is accepted, and told.
+ * reaches memory that is away; so that is accepted, and the library tells.
  */
 #include "tools/rig.h"
 
@@ -35,19 +35,15 @@ bool rig_fits(uint64_t bytes)
 static int open_space(struct rig *rig)
 {
 	unsigned cpus = sys_cpus(), errors = say_library_errors();
+	struct uhmm_probe probe = { .sz = sizeof(probe) };
 	int r;
 
 	/* what the library would choose itself, said aloud so that a copy can be timed with as many */
 	rig->copy_threads = cpus < 4 ? cpus : 4;
 	UHMM_OPTS(uhmm_space_opts, opts, .copy_threads = rig->copy_threads);
-	r = uhmm_open(&opts, &rig->space);
-	if (r == -EPERM) {
-		errors = say_library_errors();
+	if (!uhmm_probe(&probe) && probe.uffd_errno && !probe.uffd_user_errno)
 		opts.flags = UHMM_SPACE_USER_MODE_ONLY;
-		r = uhmm_open(&opts, &rig->space);
-		if (!r)
-			say("only a user-mode userfaultfd can be had here, which is enough for this: \"uhmm doctor\" tells more");
-	}
+	r = uhmm_open(&opts, &rig->space);
 	if (r)
 		say_failed(errors, r, "uhmm cannot start (\"uhmm doctor\" tells more)");
 	return r;

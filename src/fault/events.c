@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "fault/fault.h"
@@ -46,6 +47,8 @@ static void drop_word(struct entry_slot *s, bool removed, struct dropped *d)
 		entry_mark(s, removed ? ENTRY_ZAP : 0, removed ? 0 : ENTRY_ZAP);
 		break;
 	case ENTRY_MIGRATING:
+		if (entry_has(e, ENTRY_MOVED))
+			break; /* mremap has taken the page away; this place is empty */
 		entry_mark(s, ENTRY_DEAD | (removed ? ENTRY_ZAP : 0), removed ? 0 : ENTRY_ZAP);
 		break;
 	case ENTRY_DEVICE:
@@ -90,9 +93,16 @@ static void drop_pages(struct reader *rd, struct entry_slot *b, unsigned first, 
 	struct dropped d = { .m = m, .entry = rd->mover.folios.offset };
 	bool all = first == 0 && end == PAGES_PER_BLOCK;
 	struct entry_slot *words = all ? NULL : take_words(m);
+	struct entry e;
 
 	block_lock(b);
-	if (!all && (removed || entry_state(entry_get(b)) != ENTRY_SYSTEM))
+	e = entry_get(b);
+	if (entry_state(e) == ENTRY_MIGRATING && entry_has(e, ENTRY_MOVED)) {
+		block_unlock(b); /* mremap has taken the block away; this place is empty */
+		put_words(m, words);
+		return;
+	}
+	if (!all && (removed || entry_state(e) != ENTRY_SYSTEM))
 		split_for(m, b, &words);
 	if (entry_state(entry_get(b)) == ENTRY_TABLE) {
 		struct entry_slot *pages = entry_table(entry_get(b));
@@ -128,82 +138,158 @@ static void drop_range(struct reader *rd, uint64_t start, uint64_t end, bool rem
 
 /* ---- mremap ---- */
 
-/* Takes what is known of one page, or of a whole block. */
-static struct entry take_word(struct entry_slot *s)
+struct remap {
+	struct migrator *m;
+	unsigned record; /* of pages in flight; 0: none yet */
+	uint64_t from, to;
+};
+
+/* Takes what is known of one page, or of a whole block, away from the old place. Return: what the new place shall say. */
+static struct entry take_word(struct remap *r, struct entry_slot *s)
 {
 	struct entry e = entry_get(s);
 
-	if (entry_state(e) == ENTRY_SYSTEM)
+	switch (entry_state(e)) {
+	case ENTRY_SYSTEM:
 		entry_mark(s, 0, ENTRY_ZAP);
-	else if (entry_state(e) == ENTRY_DEVICE)
+		return e;
+	case ENTRY_DEVICE:
 		entry_set(s, entry_system());
-	return e;
+		return e;
+	case ENTRY_MIGRATING:
+		if (entry_has(e, ENTRY_MOVED))
+			break; /* that page has left this place before */
+		/* its claimer will follow */
+		if (!r->record)
+			r->record = forward_take(&r->m->sp->forwards, r->from, r->to);
+		forward_hold(&r->m->sp->forwards, r->record);
+		entry_set(s, entry_moved(entry_token(e), r->record));
+		entry_mark(s, ENTRY_WAITERS, 0);
+		return (struct entry){ e.bits & ~ENTRY_WAITERS };
+	default:
+		break;
+	}
+	return entry_system();
 }
 
+/*
+ * Whoever has claimed the new place did so before the pages arrived - to fill a hole there, say - and loses the claim: its
+ * token is gone.
+ */
 static void put_word(struct entry_slot *s, struct entry e)
 {
 	if (entry_state(e) == ENTRY_SYSTEM) {
 		entry_mark(s, e.bits & ENTRY_ZAP, 0);
 		return;
 	}
-	entry_set(s, entry_migrating());
+	if (entry_state(entry_get(s)) == ENTRY_SYSTEM)
+		entry_set(s, entry_migrating(ENTRY_TOKEN_MASK)); /* on the way to any other state */
 	entry_set(s, e);
 }
 
-/* A page, or with @whole a block that is aligned in both places. */
-static void move_entry(struct migrator *m, uint64_t from, uint64_t to, bool whole)
+static struct entry_slot *block_at(struct remap *r, uint64_t addr)
 {
-	struct entry_slot *b = table_block(&m->sp->table, from, false), *s;
+	struct entry_slot *b;
+
+	while (!(b = table_block(&r->m->sp->table, addr, true)))
+		sched_yield(); /* the event must be applied: 4 KiB will be found */
+	return b;
+}
+
+/* A block that was one word, in a place that may have a word for each page. */
+static void put_block(struct remap *r, uint64_t to, struct entry e)
+{
+	struct entry_slot *b = block_at(r, to);
+
+	block_lock(b);
+	if (entry_state(entry_get(b)) == ENTRY_TABLE) {
+		struct entry_slot *words = entry_table(entry_get(b));
+
+		while (entry_state(e) == ENTRY_DEVICE &&
+		       device_split(migrator_device(r->m, entry_device(e)), entry_offset(e)))
+			cpu_relax();
+		for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
+			put_word(&words[i], entry_of_page(e, i));
+	} else {
+		put_word(b, e);
+	}
+	entry_mark(b, e.bits & ENTRY_HUGE, 0);
+	block_unlock(b);
+}
+
+static void move_page(struct remap *r, uint64_t from, uint64_t to)
+{
+	struct entry_slot *b = block_at(r, from), *s;
 	struct entry e = entry_system();
-	bool huge = false;
+	bool ready = false;
+
+	while (!ready) {
+		while (split_block(r->m, from))
+			sched_yield();
+		block_lock(b);
+		(void)block_page(b, page_in_block(from), &s);
+		ready = s != b; /* a claimer may end in between, and its end make the block one word again */
+		if (ready) {
+			e = take_word(r, s);
+			block_collapse(&r->m->sp->table, b);
+		}
+		block_unlock(b);
+	}
+	if (!(e.bits & ~ENTRY_WAITERS))
+		return;
+
+	b = block_at(r, to);
+	for (ready = false; !ready;) {
+		while (split_block(r->m, to))
+			sched_yield();
+		block_lock(b);
+		(void)block_page(b, page_in_block(to), &s);
+		ready = s != b;
+		if (ready)
+			put_word(s, e);
+		block_unlock(b);
+	}
+}
+
+static void remap_block(struct remap *r, uint64_t from, uint64_t to, uint64_t len)
+{
+	struct entry_slot *b = table_block(&r->m->sp->table, from, false);
+	struct entry e;
 
 	if (!b)
 		return;
 	block_lock(b);
-	if (whole) {
-		huge = entry_has(entry_get(b), ENTRY_HUGE);
-		e = take_word(b);
-	} else {
-		(void)block_page(b, page_in_block(from), &s);
-		if (s != b)
-			e = take_word(s);
-		block_collapse(&m->sp->table, b);
+	e = entry_get(b);
+	if (entry_state(e) != ENTRY_TABLE && len == BLOCK_BYTES && block_aligned(to)) {
+		uint64_t huge = e.bits & ENTRY_HUGE;
+
+		e = take_word(r, b);
+		block_unlock(b);
+		e.bits = (e.bits & ~ENTRY_LOCK) | huge;
+		put_block(r, to, e);
+		return;
 	}
 	block_unlock(b);
-	if (entry_state(e) == ENTRY_SYSTEM && !entry_has(e, ENTRY_ZAP))
+	if (!(e.bits & ~(ENTRY_LOCK | ENTRY_HUGE)))
 		return;
-
-	while (!(b = table_block(&m->sp->table, to, true)) || (!whole && split_block(m, to)))
-		sched_yield();
-	block_lock(b);
-	(void)block_page(b, page_in_block(to), &s);
-	put_word(s, e);
-	if (huge)
-		entry_mark(b, ENTRY_HUGE, 0);
-	block_unlock(b);
+	for (uint64_t at = 0; at < len; at += PAGE_BYTES)
+		move_page(r, from + at, to + at);
 }
 
 static void remap_range(struct reader *rd, uint64_t from, uint64_t end, uint64_t to)
 {
-	struct migrator *m = rd->faults->m;
-	bool aligned = !((from ^ to) & (BLOCK_BYTES - 1));
+	struct remap r = { .m = rd->faults->m, .from = from, .to = to };
 
 	while (from < end) {
-		uint64_t step = min_u64(block_down(from) + BLOCK_BYTES, end) - from;
-		struct entry_slot *b = table_block(&m->sp->table, from, false);
-		bool whole = aligned && step == BLOCK_BYTES && b && entry_state(entry_get(b)) != ENTRY_TABLE;
+		/* up to the end of a block, here and there */
+		uint64_t len = min_u64(block_down(from) + BLOCK_BYTES, end) - from;
 
-		if (whole) {
-			move_entry(m, from, to, true);
-		} else if (b && (entry_get(b).bits & ~(ENTRY_LOCK | ENTRY_HUGE))) {
-			while (split_block(m, from))
-				sched_yield();
-			for (uint64_t at = 0; at < step; at += PAGE_BYTES)
-				move_entry(m, from + at, to + at, false);
-		}
-		from += step;
-		to += step;
+		remap_block(&r, from, to, len);
+		from += len;
+		to += len;
 	}
+	if (r.record)
+		forward_drop(&r.m->sp->forwards, r.record);
 }
 
 void event_apply(struct reader *rd, const struct uffd_message *msg)

@@ -31,14 +31,16 @@ static const char zero_page[PAGE_BYTES] __attribute__((aligned(4096)));
 /* Fills one page of a claim and ends the claim, inside the gate. Return: the outcome of the filling. */
 static int fill_page(struct space *sp, struct claim *c, unsigned i, bool write)
 {
-	uint64_t at = c->addr + i * PAGE_BYTES, done;
+	uint64_t block = c->addr, at = block + i * PAGE_BYTES, done;
 	struct pageset dead;
+	bool gone;
 	int r = 0;
 
 	for (unsigned tries = 0;; tries++) {
 		gate_enter(&sp->gate, GATE_MOVES);
 		claim_look(c, &dead);
-		if (!pageset_has(&dead, i)) {
+		gone = pageset_has(&dead, i) || pageset_has(&c->moved, i) || c->addr != block;
+		if (!gone) {
 			/* a store would fault again on the zero page: it gets a page of its own at once */
 			if (write)
 				r = uffd_copy(&sp->uffd, at, zero_page, PAGE_BYTES, 0, &done);
@@ -52,9 +54,11 @@ static int fill_page(struct space *sp, struct claim *c, unsigned i, bool write)
 			sched_yield(); /* an unread event: its reader needs the gate */
 		r = 0;
 	}
-	if (claim_end_system(c, &c->mine, true) || r || pageset_has(&dead, i))
+	if (claim_end_system(c, &c->mine, true))
 		claim_wake(c);
 	gate_leave(&sp->gate, GATE_MOVES);
+	if (r || gone)
+		uffd_wake(&sp->uffd, at, PAGE_BYTES);
 	return r;
 }
 

@@ -6,7 +6,7 @@
 /* TABLE is entered by a split and left by a collapse or a drop; those keep the meaning and are checked in table.c. */
 static const bool legal[NR_ENTRY_STATES][NR_ENTRY_STATES] = {
 	[ENTRY_SYSTEM]    = { [ENTRY_SYSTEM] = true, [ENTRY_MIGRATING] = true, [ENTRY_TABLE] = true },
-	[ENTRY_MIGRATING] = { [ENTRY_SYSTEM] = true, [ENTRY_DEVICE] = true, [ENTRY_TABLE] = true },
+	[ENTRY_MIGRATING] = { [ENTRY_SYSTEM] = true, [ENTRY_DEVICE] = true, [ENTRY_TABLE] = true, [ENTRY_MIGRATING] = true },
 	[ENTRY_DEVICE]    = { [ENTRY_SYSTEM] = true, [ENTRY_MIGRATING] = true, [ENTRY_TABLE] = true },
 	[ENTRY_TABLE]     = { [ENTRY_SYSTEM] = true },
 };

@@ -21,9 +21,10 @@
  *        4      WAITERS, with MIGRATING: a fault was dropped; whoever ends the state wakes the range
  *        5      DEAD, with MIGRATING: the program unmapped or discarded the page meanwhile
  *        6      ZAP, with SYSTEM: a discard was announced and the page may vanish at any moment (docs/locking.md)
- *        7      MOVED, with MIGRATING: mremap took the place elsewhere (fault/events.c)
+ *        7      MOVED, with MIGRATING: mremap took the page elsewhere, and its claim with it (space/forward.h)
  *        8-11   order of the folio, with DEVICE
- *        12-51  offset in the device / address of the table, as it is: both are multiples of 4 KiB
+ *        12-51  DEVICE: offset in the device; TABLE: address of the table. Both as they are: multiples of 4 KiB
+ *               MIGRATING: bits 12-39 the claim's token, bits 40-51 with MOVED the forward record
  *        52-59  index of the device, with DEVICE
  *        60     LOST, with DEVICE: could not be read back; the page is poisoned
  *        61     HUGE (block entries): the mapping covers the block and may hold THPs; kept through every state
@@ -65,7 +66,22 @@ static inline struct entry_slot *entry_table(struct entry e) { return (struct en
 
 static inline struct entry entry_system(void)    { return (struct entry){ ENTRY_SYSTEM }; }
 static inline struct entry entry_zapped(void)    { return (struct entry){ ENTRY_SYSTEM | ENTRY_ZAP }; }
-static inline struct entry entry_migrating(void) { return (struct entry){ ENTRY_MIGRATING }; }
+
+#define ENTRY_TOKEN_MASK ((UINT64_C(1) << 28) - 1)
+
+/* @token: of the claim, so that a claimer can tell whether a word is still its own; 1..2^28-1 */
+static inline struct entry entry_migrating(uint64_t token)
+{
+	return (struct entry){ ENTRY_MIGRATING | token << 12 };
+}
+
+static inline struct entry entry_moved(uint64_t token, unsigned forward)
+{
+	return (struct entry){ ENTRY_MIGRATING | ENTRY_MOVED | token << 12 | (uint64_t)forward << 40 };
+}
+
+static inline uint64_t entry_token(struct entry e)   { return e.bits >> 12 & ENTRY_TOKEN_MASK; }
+static inline unsigned entry_forward(struct entry e) { return e.bits >> 40 & 0xfff; }
 
 static inline struct entry entry_on_device(unsigned device, uint64_t offset, unsigned order)
 {

@@ -90,14 +90,16 @@ struct entry block_page(struct entry_slot *b, unsigned i, struct entry_slot **re
 	return entry_get(b);
 }
 
-/* What page @i of a block says, when the block as a whole says @e. */
-static uint64_t page_word(struct entry e, unsigned i)
+struct entry entry_of_page(struct entry e, unsigned i)
 {
 	uint64_t flags = e.bits & (ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_MOVED | ENTRY_LOST);
+	uint64_t bits = (uint64_t)entry_state(e);
 
 	if (entry_state(e) == ENTRY_DEVICE)
-		return entry_on_device(entry_device(e), entry_offset(e) + i * PAGE_BYTES, 0).bits | flags;
-	return (uint64_t)entry_state(e) | flags;
+		bits = entry_on_device(entry_device(e), entry_offset(e) + i * PAGE_BYTES, 0).bits;
+	if (entry_state(e) == ENTRY_MIGRATING)
+		bits = entry_migrating(entry_token(e)).bits;
+	return (struct entry){ bits | flags };
 }
 
 void block_split_into(struct entry_slot *b, struct entry_slot *words)
@@ -105,7 +107,7 @@ void block_split_into(struct entry_slot *b, struct entry_slot *words)
 	struct entry e = entry_get(b);
 
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-		atomic_store_explicit(&words[i].word, page_word(e, i), memory_order_relaxed);
+		atomic_store_explicit(&words[i].word, entry_of_page(e, i).bits, memory_order_relaxed);
 	entry_set(b, entry_of_table(words));
 }
 

@@ -52,6 +52,9 @@ int block_split(struct table *t, struct entry_slot *b);
 /* The same with a table that was allocated before (from t->tables): cannot fail. Not for a TABLE. */
 void block_split_into(struct entry_slot *b, struct entry_slot *words);
 
+/* What page @i of a block says, when the block as a whole says @e. */
+struct entry entry_of_page(struct entry e, unsigned i);
+
 /* When all 512 pages are plain SYSTEM, makes the block SYSTEM again. Context: holds the lock. */
 void block_collapse(struct table *t, struct entry_slot *b);
 

@@ -7,8 +7,10 @@
  * claim ends them one by one or all at once; a CPU that touches one waits.
  *
  * While a claim is held, events may still speak of its pages: they mark them DEAD (unmapped or discarded), and if only
- * a part of a whole block is meant they split it under the claimer's hands. So a claim looks again (claim_look) inside
- * the gate, before it does anything to the program's page table, and before it ends.
+ * a part of a whole block is meant they split it under the claimer's hands. mremap may take pages, and their claim, to
+ * another address (space/forward.h); and where it puts pages down, it takes the place out of the hands of whoever had
+ * claimed it before: that claimer finds another token, and the page is as good as DEAD. So a claim looks again
+ * (claim_look) inside the gate, before it does anything to the program's page table, and before it ends.
  */
 
 #include <stdbool.h>
@@ -23,6 +25,8 @@ struct claim {
 	struct entry_slot *block;
 	bool whole;                /* the block's own word is MIGRATING, and mine */
 	struct pageset mine;       /* !whole: these pages' words are; whole: all */
+	struct pageset moved;      /* of mine: are elsewhere now, as of the last look */
+	uint64_t token;            /* what my words carry */
 };
 
 /*
@@ -46,21 +50,28 @@ void claim_device(struct claim *c, struct space *sp, uint64_t addr, unsigned fir
 
 bool claim_empty(const struct claim *c);
 
-/* Learns what events have done: splits @c if its block was split; the pages of it that are DEAD. */
+/* Learns what events have done: splits @c if its block was split, follows it if it was moved; the pages of it that are
+ * DEAD. */
 void claim_look(struct claim *c, struct pageset *ret_dead);
+
+/* Where page @i is now, as of the last look. */
+uint64_t claim_address(struct claim *c, unsigned i);
 
 /* Makes each page its own, so that they can be ended one by one. Return: 0 or -ENOMEM, nothing changed. */
 int claim_split(struct claim *c);
 
 /*
- * Ends the claim of @pages (of all, when whole): each becomes what @value says. Return: did a fault wait for one?
- * Who gave the value DEVICE must then wake the block.
+ * Ends the claim of @pages (of all, when whole): each becomes what @value makes of what it says @now. Pages that are not
+ * the claimer's any more are passed over.
+ * Return: may a fault wait for one? Then the block must be woken. (Who waits at a place that pages have been moved to is
+ * woken here.)
  */
-bool claim_end(struct claim *c, const struct pageset *pages, struct entry (*value)(void *ctx, unsigned i), void *ctx);
+typedef struct entry claim_value_fn(void *ctx, struct entry now, unsigned i);
+bool claim_end(struct claim *c, const struct pageset *pages, claim_value_fn *value, void *ctx);
 
 /* The same for all of a whole claim. Return: as above, or CLAIM_WAS_SPLIT: it is not whole any more, nothing has changed. */
 #define CLAIM_WAS_SPLIT (-1)
-int claim_end_whole(struct claim *c, struct entry (*value)(void *ctx, unsigned i), void *ctx);
+int claim_end_whole(struct claim *c, claim_value_fn *value, void *ctx);
 
 /* Ends the claim of @pages: SYSTEM; DEAD ones that may still be mapped keep the mark of a pending discard if @mapped. */
 bool claim_end_system(struct claim *c, const struct pageset *pages, bool mapped);

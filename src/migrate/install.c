@@ -17,19 +17,16 @@
 /* ---- on a device ---- */
 
 struct on_device {
-	struct claim *c;
 	struct device *dev;
 	const struct folios *f;
 	struct pageset installed; /* out */
 };
 
-static struct entry value_on_device(void *ctx, unsigned i)
+static struct entry value_on_device(void *ctx, struct entry now, unsigned i)
 {
 	struct on_device *x = ctx;
-	struct entry_slot *s;
-	struct entry e = block_page(x->c->block, i, &s);
 
-	if (entry_has(e, ENTRY_DEAD))
+	if (entry_has(now, ENTRY_DEAD))
 		return entry_system();
 	if (x->f->whole)
 		x->installed = pageset_all;
@@ -55,7 +52,7 @@ static int split_folios(struct device *dev, struct folios *f)
 int install_device(struct claim *c, struct device *dev, struct folios *f, const struct pageset *pages,
 		   struct pageset *ret_installed)
 {
-	struct on_device x = { .c = c, .dev = dev, .f = f };
+	struct on_device x = { .dev = dev, .f = f };
 	struct pageset dropped = *pages;
 	int waiters = CLAIM_WAS_SPLIT;
 
@@ -198,12 +195,24 @@ static bool refused(struct home *h, unsigned first, unsigned end, int r)
 	return false;
 }
 
+/* A run of pages that still lie side by side in the program: those that mremap has moved go alone. */
+static unsigned run_end(const struct home *h, unsigned first)
+{
+	unsigned end = first + 1;
+
+	if (pageset_has(&h->c->moved, first))
+		return end;
+	while (end < PAGES_PER_BLOCK && pageset_has(&h->todo, end) && !pageset_has(&h->c->moved, end))
+		end++;
+	return end;
+}
+
 /* One try, inside the gate. Return: worth waiting a moment before the next one. */
 static bool try_run(struct home *h)
 {
 	const struct uffd *u = &h->c->sp->uffd;
-	unsigned first = pageset_next(&h->todo, 0), end = pageset_run_end(&h->todo, first);
-	uint64_t at = h->c->addr + first * PAGE_BYTES, from = h->from + first * PAGE_BYTES, done;
+	unsigned first = pageset_next(&h->todo, 0), end = run_end(h, first);
+	uint64_t at = claim_address(h->c, first), from = h->from + first * PAGE_BYTES, done;
 	int r;
 
 	if (end > first + h->longest)

@@ -40,11 +40,14 @@ static void give_up(struct piece *p, const struct pageset *pages, enum uhmm_skip
 }
 
 /* Gives up what an event has marked. Return: the pages of copy that are left. */
-static struct pageset drop_dead(struct piece *p, struct tally *t)
+static struct pageset drop_dead(struct piece *p, const struct pageset *isolated, struct tally *t)
 {
 	struct pageset dead;
 
 	claim_look(&p->claim, &dead);
+	/* what mremap takes away stays in the program, at its new place */
+	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
+		dead.w[w] |= p->claim.moved.w[w] & ~isolated->w[w];
 	if (!p->claim.whole && p->kind != PIECE_PAGES)
 		p->kind = PIECE_PAGES; /* an event has split the block */
 	give_up(p, &dead, UHMM_SKIP_RACED, t);
@@ -88,8 +91,8 @@ static bool enter_armed(struct space *sp, uint64_t start, uint64_t end, uint64_t
 }
 
 /* Moves one run; retries while it is worth it. Return: 0 or the last outcome; @ret_moved pages moved. */
-static int move_run(struct space *sp, struct piece *p, unsigned first, unsigned end, uint64_t *seq, unsigned *ret_moved,
-		    struct tally *t)
+static int move_run(struct space *sp, struct piece *p, unsigned first, unsigned end, const struct pageset *isolated,
+		    uint64_t *seq, unsigned *ret_moved, struct tally *t)
 {
 	uint64_t start = p->claim.addr + first * PAGE_BYTES, len = (uint64_t)(end - first) * PAGE_BYTES, moved = 0;
 	int r = UFFD_E_AGAIN;
@@ -102,9 +105,9 @@ static int move_run(struct space *sp, struct piece *p, unsigned first, unsigned 
 			sched_yield();
 		if (!enter_armed(sp, start, start + len, seq))
 			return UFFD_E_MISSING;
-		left = drop_dead(p, t);
-		/* an event took some of the run's pages: the caller makes new runs of what is left */
-		if (pageset_run_end(&left, first) < end) {
+		left = drop_dead(p, isolated, t);
+		/* an event took some of the run's pages, or mremap all of the block: the caller makes new runs of what is left */
+		if (pageset_run_end(&left, first) < end || start != p->claim.addr + first * PAGE_BYTES) {
 			gate_leave(&sp->gate, GATE_MOVES);
 			return 0;
 		}
@@ -127,7 +130,7 @@ static void isolate_runs(struct space *sp, struct piece *p, struct tally *t)
 
 	while ((first = pageset_next(&todo, 0)) < PAGES_PER_BLOCK) {
 		unsigned end = pageset_run_end(&todo, first), moved;
-		int r = move_run(sp, p, first, end, &seq, &moved, t);
+		int r = move_run(sp, p, first, end, &done, &seq, &moved, t);
 
 		for (unsigned i = first; i < first + moved; i++) {
 			pageset_del(&todo, i);

@@ -17,6 +17,7 @@
 #include "os/procmap.h"
 #include "os/uffd.h"
 #include "space/counters.h"
+#include "space/forward.h"
 
 struct space {
 	/* constant after space_init() */
@@ -36,6 +37,11 @@ struct space {
 	struct lock arm_lock;
 	/* atomic: threads between arming a range and their last install into it; disarming needs 0 */
 	_Atomic uint32_t nr_arming;
+
+	struct forwards forwards;
+
+	/* atomic: the last claim's token */
+	_Atomic uint64_t last_token;
 
 	struct counters counters;
 };
