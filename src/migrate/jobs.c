@@ -7,6 +7,11 @@
 #include "base/err.h"
 #include "space/vma.h"
 
+/*
+ * Waking a worker that sleeps costs tens of microseconds, and a CPU that is woken must be interrupted for every MOVE: so
+ * a job wakes one worker, and that one wakes others only when it has something for them.
+ */
+
 /* A chunk is long enough that taking it costs nothing, and short enough that workers end together. */
 #define MAX_CHUNK_BLOCKS 8
 #define MAX_CHUNKS       1024
@@ -25,20 +30,26 @@ static uint64_t chunk_bytes(const struct jobs *j, enum job_kind kind, uint64_t b
 	return max_u64(blocks << BLOCK_SHIFT, block_up(bytes / MAX_CHUNKS));
 }
 
-/* The oldest job with work left. */
+static bool has_work(const struct jobs *j, const struct job *job)
+{
+	return job->state == JOB_QUEUED && job->cursor < job->end && !job->filling && (!j->paused || job->urgent);
+}
+
+/* The oldest job with work left that nobody is preparing. */
 static struct job *pick_locked(struct jobs *j)
 {
 	struct job *best = NULL;
 
-	for (unsigned i = 0; i < JOB_SLOTS; i++) {
-		struct job *job = &j->job[i];
-
-		if (job->state != JOB_QUEUED || job->cursor >= job->end || (j->paused && !job->urgent))
-			continue;
-		if (!best || job->serial < best->serial)
-			best = job;
-	}
+	for (unsigned i = 0; i < JOB_SLOTS; i++)
+		if (has_work(j, &j->job[i]) && (!best || j->job[i].serial < best->serial))
+			best = &j->job[i];
 	return best;
+}
+
+static void wake_workers_locked(struct jobs *j, unsigned n)
+{
+	for (unsigned idle = j->nr_idle; n && idle; n--, idle--)
+		pthread_cond_signal(&j->posted);
 }
 
 static void merge(struct tally *into, const struct tally *t)
@@ -66,27 +77,17 @@ static void count(struct counters *n, const struct job *job)
 	}
 }
 
-static void run_chunk(struct worker *w, const struct job *job, uint64_t start, uint64_t end, struct tally *t)
+static void enter_locked(struct jobs *j, struct job *job)
 {
-	memset(t, 0, sizeof(*t));
-	switch (job->kind) {
-	case JOB_TO_DEVICE:
-		migrate_to_device(&w->mover, start, end, job->dev, t);
-		break;
-	case JOB_TO_SYSTEM:
-		migrate_to_system(&w->mover, start, end, job->dev, t);
-		break;
-	case JOB_DISARM:
-		vma_disarm(w->jobs->m->sp, start, end);
-		break;
-	}
+	job->active++;
+	j->nr_active++;
 }
 
-static void end_chunk_locked(struct jobs *j, struct job *job, const struct tally *t)
+/* A chunk or a batch has ended; perhaps the job has, too. */
+static void leave_locked(struct jobs *j, struct job *job)
 {
-	merge(&job->tally, t);
-	if (t->error && job->kind == JOB_TO_DEVICE)
-		job->cursor = job->end; /* a device in trouble gets no more */
+	if (!--j->nr_active)
+		pthread_cond_broadcast(&j->done);
 	if (--job->active || job->cursor < job->end)
 		return;
 	count(&j->m->sp->counters, job);
@@ -98,37 +99,179 @@ static void end_chunk_locked(struct jobs *j, struct job *job, const struct tally
 	pthread_cond_broadcast(&j->done);
 }
 
+/* ---- home, and disarming: by chunks ---- */
+
+static void run_chunk_locked(struct worker *w, struct job *job)
+{
+	struct jobs *j = w->jobs;
+	uint64_t start = job->cursor, end = min_u64(block_down(start) + job->chunk_bytes, job->end);
+	struct tally t = { .error = 0 };
+
+	job->cursor = end;
+	enter_locked(j, job);
+	if (end < job->end)
+		wake_workers_locked(j, 1);
+	lock_drop(&j->lock);
+	if (job->kind == JOB_TO_SYSTEM)
+		migrate_to_system(&w->mover, start, end, job->dev, &t);
+	else
+		vma_disarm(j->m->sp, start, end);
+	lock_take(&j->lock);
+	merge(&job->tally, &t);
+	leave_locked(j, job);
+}
+
+/* ---- to a device: by batches ---- */
+
+static struct job_batch *free_batch_locked(struct worker *w)
+{
+	return !w->batch[0].job ? &w->batch[0] : !w->batch[1].job ? &w->batch[1] : NULL;
+}
+
+static void end_batch_locked(struct worker *w, struct job_batch *jb)
+{
+	struct job *job = jb->job;
+
+	batch_end(&w->mover, &jb->batch);
+	jb->job = NULL;
+	leave_locked(w->jobs, job);
+}
+
+static void fill_batch_locked(struct worker *w, struct job *job, struct job_batch *jb)
+{
+	struct jobs *j = w->jobs;
+	uint64_t start = job->cursor, stop;
+	struct tally t = { .error = 0 };
+
+	job->filling = true;
+	enter_locked(j, job);
+	lock_drop(&j->lock);
+	stop = batch_fill(&w->mover, &jb->batch, start, job->end, job->dev, &t);
+	lock_take(&j->lock);
+	merge(&job->tally, &t);
+	job->filling = false;
+	job->cursor = job->tally.error ? job->end : stop; /* a device in trouble gets no more */
+	jb->job = job;
+	if (!jb->batch.nr)
+		end_batch_locked(w, jb);
+	else
+		wake_workers_locked(j, jb->batch.nr - 1); /* one is for this worker itself */
+}
+
+/* A piece that waits to be copied. */
+static struct job_batch *find_piece_locked(struct jobs *j)
+{
+	for (unsigned i = 0; i < j->nr_workers; i++)
+		for (unsigned k = 0; k < 2; k++) {
+			struct job_batch *jb = &j->worker[i].batch[k];
+
+			if (jb->job && jb->batch.taken < jb->batch.nr)
+				return jb;
+		}
+	return NULL;
+}
+
+/* A piece that a worker has started. */
+struct in_flight {
+	struct job_batch *jb;
+	struct piece *piece;
+	struct tally tally;
+};
+
+static void finish_locked(struct worker *w, struct in_flight *f)
+{
+	struct jobs *j = w->jobs;
+	struct job *job;
+
+	if (!f->jb)
+		return;
+	lock_drop(&j->lock);
+	piece_finish(&w->mover, f->piece, &f->tally);
+	lock_take(&j->lock);
+	job = f->jb->job;
+	merge(&job->tally, &f->tally);
+	if (f->tally.error)
+		job->cursor = job->end;
+	if (++f->jb->batch.done == f->jb->batch.nr)
+		end_batch_locked(w, f->jb);
+	f->jb = NULL;
+}
+
+/* Starts piece after piece; each is finished when the next has been started, or there is none. */
+static void copy_pieces_locked(struct worker *w)
+{
+	struct in_flight now = { .jb = NULL }, before = { .jb = NULL };
+	struct jobs *j = w->jobs;
+
+	while ((now.jb = find_piece_locked(j))) {
+		now.piece = &now.jb->batch.piece[now.jb->batch.taken++];
+		memset(&now.tally, 0, sizeof(now.tally));
+		lock_drop(&j->lock);
+		piece_start(&w->mover, now.piece, &now.tally);
+		lock_take(&j->lock);
+		finish_locked(w, &before);
+		if (now.piece->fence)
+			before = now;
+		else
+			finish_locked(w, &now);
+	}
+	finish_locked(w, &before);
+}
+
 static void *work(void *arg)
 {
 	struct worker *w = arg;
 	struct jobs *j = w->jobs;
-	struct tally t;
 
 	lock_take(&j->lock);
 	for (;;) {
-		struct job *job = pick_locked(j);
-		uint64_t start, end;
+		struct job_batch *jb = free_batch_locked(w);
+		struct job *job;
 
-		if (!job) {
-			if (j->stop)
-				break;
-			lock_wait(&j->lock, &j->posted);
+		if (find_piece_locked(j)) {
+			copy_pieces_locked(w);
 			continue;
 		}
-		start = job->cursor;
-		end = min_u64(block_down(start) + job->chunk_bytes, job->end);
-		job->cursor = end;
-		job->active++;
-		j->nr_active++;
-		lock_drop(&j->lock);
-		run_chunk(w, job, start, end, &t);
-		lock_take(&j->lock);
-		end_chunk_locked(j, job, &t);
-		if (!--j->nr_active)
-			pthread_cond_broadcast(&j->done);
+		job = pick_locked(j);
+		if (job && job->kind != JOB_TO_DEVICE) {
+			run_chunk_locked(w, job);
+		} else if (job && jb) {
+			fill_batch_locked(w, job, jb);
+		} else {
+			if (j->stop)
+				break;
+			j->nr_idle++;
+			lock_wait(&j->lock, &j->posted);
+			j->nr_idle--;
+		}
 	}
 	lock_drop(&j->lock);
 	return NULL;
+}
+
+static int worker_start(struct worker *w, struct jobs *j)
+{
+	int r;
+
+	w->jobs = j;
+	r = mover_init(&w->mover, j->m);
+	if (r)
+		return r;
+	r = batch_init(&w->batch[0].batch);
+	if (r)
+		goto fini_mover;
+	r = batch_init(&w->batch[1].batch);
+	if (r)
+		goto fini_batch_0;
+	r = thread_start(&w->thread, "uhmm-move", work, w);
+	if (!r)
+		return 0;
+	batch_fini(&w->batch[1].batch);
+fini_batch_0:
+	batch_fini(&w->batch[0].batch);
+fini_mover:
+	mover_fini(&w->mover);
+	return r;
 }
 
 int jobs_init(struct jobs *j, struct migrator *m, unsigned nr_workers)
@@ -140,17 +283,11 @@ int jobs_init(struct jobs *j, struct migrator *m, unsigned nr_workers)
 	pthread_cond_init(&j->posted, NULL);
 	pthread_cond_init(&j->done, NULL);
 	while (!r && j->nr_workers < nr_workers) {
-		struct worker *w = &j->worker[j->nr_workers];
-
-		w->jobs = j;
-		r = mover_init(&w->mover, m);
-		if (r)
-			break;
-		r = thread_start(&w->thread, "uhmm-move", work, w);
-		if (r)
-			mover_fini(&w->mover);
-		else
-			j->nr_workers++;
+		/* the workers before it look through all that count */
+		r = worker_start(&j->worker[j->nr_workers], j);
+		lock_take(&j->lock);
+		j->nr_workers += !r;
+		lock_drop(&j->lock);
 	}
 	if (r)
 		jobs_fini(j);
@@ -165,6 +302,8 @@ void jobs_fini(struct jobs *j)
 	lock_drop(&j->lock);
 	for (unsigned i = 0; i < j->nr_workers; i++) {
 		thread_join(&j->worker[i].thread);
+		batch_fini(&j->worker[i].batch[0].batch);
+		batch_fini(&j->worker[i].batch[1].batch);
 		mover_fini(&j->worker[i].mover);
 	}
 	j->nr_workers = 0;
@@ -186,7 +325,7 @@ static void post_locked(struct jobs *j, struct job *job, enum job_kind kind, uin
 {
 	*job = (struct job){ .state = JOB_QUEUED, .kind = kind, .cursor = start, .end = end, .dev = dev,
 			     .chunk_bytes = chunk_bytes(j, kind, end - start), .serial = j->next_serial++ };
-	pthread_cond_broadcast(&j->posted);
+	pthread_cond_signal(&j->posted);
 }
 
 void jobs_run(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, struct device *dev, bool urgent,

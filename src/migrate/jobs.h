@@ -7,8 +7,9 @@
  * or stand on a stack, that touches the very page it holds - and wait for itself. It posts a job and waits; the workers
  * run on memory of our own with signals blocked.
  *
- * Large ranges are cut into chunks, which the workers take one after another: while one block is copied, others are
- * isolated.
+ * On the way to a device one worker at a time fills a batch of isolated blocks, and all take pieces of it to copy; with a
+ * device that copies by itself, each keeps one copy in flight while it starts the next. On the way home the range is cut
+ * into chunks, which the workers take one after another.
  */
 
 #include <pthread.h>
@@ -30,8 +31,9 @@ struct job {
 	bool detached;            /* nobody waits for it: a prefetch */
 	bool urgent;              /* runs even while the others are paused */
 	uint64_t cursor, end;     /* what no worker has taken yet */
-	uint64_t chunk_bytes;
-	unsigned active;          /* workers in it */
+	uint64_t chunk_bytes;     /* not to a device */
+	bool filling;             /* to a device: a worker is making a batch */
+	unsigned active;          /* workers in it, and batches of it */
 	uint64_t serial;          /* order of posting */
 	struct device *dev;
 	struct tally tally;
@@ -45,6 +47,11 @@ struct jobs {
 		struct jobs *jobs;
 		struct thread thread;
 		struct mover mover;
+		struct job_batch {
+			/* guarded by lock */
+			struct job *job; /* NULL: free */
+			struct batch batch;
+		} batch[2];               /* one may still be copied by others while the next is filled */
 	} worker[MAX_WORKERS];
 
 	/* guarded by lock (rank LEAF) */
@@ -53,7 +60,8 @@ struct jobs {
 	struct job job[JOB_SLOTS];
 	uint64_t next_serial;
 	unsigned nr_prefetches;
-	unsigned nr_active;       /* chunks being worked on */
+	unsigned nr_active;       /* chunks and batches being worked on */
+	unsigned nr_idle;         /* workers that wait for a job */
 	unsigned paused;
 	bool stop;
 };

@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One migration call, from a range of addresses to blocks: the range is cut at mappings, what cannot go is counted under
- * its reason, what can is armed and goes block by block.
- *
- * Two pieces are under way at a time. With a driver whose copies are asynchronous the copy of one block runs while the
- * next is isolated and placed; with a synchronous one the overlap comes from several threads (jobs.c) working on one
- * range, each with blocks of its own.
+ * From a range of addresses to blocks: the range is cut at mappings, what cannot go is counted under its reason, what can
+ * is armed and goes block by block. Who does which block, and when, is decided in jobs.c.
  */
 #include "migrate/migrate.h"
 
@@ -29,7 +25,8 @@ void migrator_fini(struct migrator *m)
 
 #define SEGS_BYTES    (PAGES_PER_BLOCK * sizeof(struct uhmm_seg))
 #define OFFSETS_BYTES (PAGES_PER_BLOCK * sizeof(uint64_t))
-#define MOVER_BYTES   (BLOCK_BYTES + SEGS_BYTES + 3 * OFFSETS_BYTES)
+#define MOVER_BYTES   (BLOCK_BYTES + SEGS_BYTES + OFFSETS_BYTES)
+#define BATCH_BYTES   (BATCH_PIECES * OFFSETS_BYTES)
 
 int mover_init(struct mover *mv, struct migrator *m)
 {
@@ -42,8 +39,6 @@ int mover_init(struct mover *mv, struct migrator *m)
 	mv->bounce = mem;
 	mv->segs = (struct uhmm_seg *)(mem + BLOCK_BYTES);
 	mv->folios.offset = (uint64_t *)(mem + BLOCK_BYTES + SEGS_BYTES);
-	mv->piece[0].folios.offset = mv->folios.offset + PAGES_PER_BLOCK;
-	mv->piece[1].folios.offset = mv->folios.offset + 2 * PAGES_PER_BLOCK;
 	return 0;
 }
 
@@ -53,69 +48,93 @@ void mover_fini(struct mover *mv)
 	mv->bounce = NULL;
 }
 
-static void finish(struct mover *mv, struct piece *p, struct tally *t)
+int batch_init(struct batch *b)
 {
-	if (!p->busy)
-		return;
-	copy_finish(mv, p, t);
-	install_piece(mv, p, t);
-	release_piece(mv, p);
+	uint64_t *offsets = map_own(BATCH_BYTES, 0);
+
+	memset(b, 0, sizeof(*b));
+	if (!offsets)
+		return -ENOMEM;
+	for (unsigned i = 0; i < BATCH_PIECES; i++)
+		b->piece[i].folios.offset = offsets + i * PAGES_PER_BLOCK;
+	return 0;
 }
 
-void to_device_range(struct mover *mv, uint64_t start, uint64_t end, struct device *dev, uint64_t seq, struct tally *t)
+void batch_fini(struct batch *b)
 {
-	struct piece *p = &mv->piece[0], *previous = &mv->piece[1];
+	map_own_free(b->piece[0].folios.offset, BATCH_BYTES);
+}
 
-	while (start < end) {
+/* The blocks of one armed mapping. Return: where it stopped. */
+static uint64_t fill_from(struct mover *mv, struct batch *b, uint64_t start, uint64_t end, struct device *dev, uint64_t seq,
+			  struct tally *t)
+{
+	while (start < end && b->nr < BATCH_PIECES) {
 		uint64_t block = block_down(start), stop = min_u64(block + BLOCK_BYTES, end);
 		unsigned first = page_in_block(start), last = first + (unsigned)((stop - start) >> PAGE_SHIFT);
-		struct piece *swap = previous;
+		struct piece *p = &b->piece[b->nr];
 
 		start = stop;
-		if (collect_block(mv, p, block, first, last, dev, seq, t)) {
-			isolate_pages(mv, p, t);
-			place_folios(mv, p, t);
-			copy_start(mv, p);
-		}
-		finish(mv, previous, t);
-		previous = p;
-		p = swap;
-		if (t->error)
-			break; /* a device in trouble: what is under way ends, nothing more is taken */
+		if (!collect_block(mv, p, block, first, last, dev, seq, t))
+			continue;
+		isolate_pages(mv, p, t);
+		if (claim_empty(&p->claim))
+			release_piece(mv, p);
+		else
+			b->nr++;
 	}
-	finish(mv, previous, t);
+	return start;
 }
 
-void migrate_to_device(struct mover *mv, uint64_t start, uint64_t end, struct device *dev, struct tally *t)
+uint64_t batch_fill(struct mover *mv, struct batch *b, uint64_t start, uint64_t end, struct device *dev, struct tally *t)
 {
 	struct space *sp = mv->m->sp;
 	struct vma_piece vp;
 	uint64_t seq;
-	int r;
+	int r = 0;
 
-	while (start < end && !t->error) {
+	b->nr = b->taken = b->done = b->arms = 0;
+	while (start < end && b->nr < BATCH_PIECES && !r) {
 		r = vma_piece_at(sp, start, end, &vp);
-		if (r) {
-			t->error = r;
-			return;
-		}
-		start = vp.end;
+		if (r)
+			break;
 		if (!vp.movable) {
 			tally_skip(t, vp.why_not, (vp.end - vp.start) >> PAGE_SHIFT);
+			start = vp.end;
 			continue;
 		}
 		r = vma_arm_begin(sp, vp.start, vp.end, &seq);
 		if (r > 0) {
 			tally_skip(t, (enum uhmm_skip)(r - 1), (vp.end - vp.start) >> PAGE_SHIFT);
-			continue;
+			start = vp.end;
+			r = 0;
+		} else if (!r) {
+			b->arms++;
+			start = fill_from(mv, b, start, vp.end, dev, seq, t);
 		}
-		if (r) {
-			t->error = r;
-			return;
-		}
-		to_device_range(mv, vp.start, vp.end, dev, seq, t);
-		vma_arm_end(sp);
 	}
+	if (r)
+		t->error = r;
+	return start;
+}
+
+void batch_end(struct mover *mv, struct batch *b)
+{
+	for (; b->arms; b->arms--)
+		vma_arm_end(mv->m->sp);
+}
+
+void piece_start(struct mover *mv, struct piece *p, struct tally *t)
+{
+	place_folios(mv, p, t);
+	copy_start(mv, p);
+}
+
+void piece_finish(struct mover *mv, struct piece *p, struct tally *t)
+{
+	copy_finish(mv, p, t);
+	install_piece(mv, p, t);
+	release_piece(mv, p);
 }
 
 /* How many of the pages [first, end) of a block are on a device (on @dev, if given). */

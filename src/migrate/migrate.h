@@ -91,20 +91,42 @@ struct mover {
 	char *bounce;             /* 2 MiB: home pages that come back as base pages pass through here */
 	struct uhmm_seg *segs;    /* 512 */
 	struct folios folios;     /* for home */
-	struct piece piece[2];    /* while one is copied the next is isolated */
+};
+
+/*
+ * Pieces that one worker has isolated, for all workers to copy. Isolating a THP costs 1 us while the other CPUs sleep and
+ * 15 us and more while they run this program (the kernel interrupts each of them to flush its TLB, docs/migration.md): so
+ * the pieces of a batch are isolated in one go, and then copied by everybody.
+ */
+#define BATCH_PIECES 32 /* 64 MiB: a touch of an isolated block waits for milliseconds at most */
+
+struct batch {
+	struct piece piece[BATCH_PIECES];
+	unsigned nr;              /* filled */
+	unsigned taken, done;     /* done <= taken <= nr */
+	unsigned arms;            /* vma_arm_begin() calls to be ended with the batch */
 };
 
 int mover_init(struct mover *mv, struct migrator *m);
 void mover_fini(struct mover *mv);
 
-/*
- * Moves what can go of [start, end), a piece of one armed mapping, to @dev.
- * @seq: of vma_arm_begin()
- */
-void to_device_range(struct mover *mv, uint64_t start, uint64_t end, struct device *dev, uint64_t seq, struct tally *t);
+/* Memory for the folios of the pieces of a batch. Return: 0 or -ENOMEM. */
+int batch_init(struct batch *b);
+void batch_fini(struct batch *b);
 
-/* Everything about one migration call, by mappings: arms, moves, counts. Context: a library thread. */
-void migrate_to_device(struct mover *mv, uint64_t start, uint64_t end, struct device *dev, struct tally *t);
+/*
+ * collect and isolate: fills @b with pieces of [start, end) that go to @dev, arming their mappings.
+ * Return: where it stopped: @end, or earlier because the batch is full or something failed (t->error).
+ */
+uint64_t batch_fill(struct mover *mv, struct batch *b, uint64_t start, uint64_t end, struct device *dev, struct tally *t);
+
+/* All pieces are done: the mappings may be disarmed again. */
+void batch_end(struct mover *mv, struct batch *b);
+
+/* place, and copy as far as the device does it at once. */
+void piece_start(struct mover *mv, struct piece *p, struct tally *t);
+/* copy to its end, install, release. */
+void piece_finish(struct mover *mv, struct piece *p, struct tally *t);
 
 /* Brings home what of [start, end) is on @dev (NULL: on any). Context: a library thread. */
 void migrate_to_system(struct mover *mv, uint64_t start, uint64_t end, struct device *dev, struct tally *t);
