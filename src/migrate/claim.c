@@ -6,8 +6,12 @@
 
 #include "base/err.h"
 #include "os/pagemap.h"
+#include "os/thread.h"
 
 const struct pageset pageset_all = { { ~0ul, ~0ul, ~0ul, ~0ul, ~0ul, ~0ul, ~0ul, ~0ul } };
+
+/* Of a block in which all that is wanted is in other hands: yields, no sleep. */
+#define MAX_TRIES 40
 
 static void begin(struct claim *c, struct space *sp, uint64_t addr)
 {
@@ -111,14 +115,18 @@ int claim_system(struct claim *c, struct space *sp, uint64_t addr, unsigned firs
 	c->block = table_block(&sp->table, addr, true);
 	if (!c->block)
 		return -ENOMEM;
-	for (unsigned tries = 0; tries < 2; tries++) {
+	for (unsigned tries = 0; tries < MAX_TRIES; tries++) {
 		memset(ret_misses, 0, sizeof(*ret_misses));
 		block_lock(c->block);
 		r = claim_system_locked(c, first, end, ret_misses, &zap);
 		block_unlock(c->block);
-		if (r || !zap || !claim_empty(c))
+		if (r || !claim_empty(c) || pageset_empty(&ret_misses->busy))
 			break;
-		settle_zaps(c);
+		/* a fault thread wakes the toucher first, and ends its claim a moment later: that is worth waiting for */
+		if (zap)
+			settle_zaps(c);
+		else
+			thread_pause(tries);
 	}
 	return r;
 }

@@ -8,20 +8,18 @@
  * out of memory that nobody watches would lose it.
  *
  * A page may be refused: pinned, shared after fork, locked. It then leaves the claim and is counted under its reason.
- * EAGAIN may also mean that a page is busy for a moment, so there is a bound on trying.
+ * A pinned base page answers EAGAIN, too, and so does one that is busy for a moment: while no event is unread, trying has
+ * a bound.
  */
-#include <sched.h>
-
 #include "base/clock.h"
 #include "base/err.h"
 #include "migrate/migrate.h"
 #include "os/map.h"
 #include "os/pagemap.h"
+#include "os/thread.h"
 #include "space/vma.h"
 
-/* An unread event is read within microseconds, on a loaded machine within some milliseconds; a pinned base page answers
- * EAGAIN for ever. */
-#define MAX_TRIES 300
+#define MAX_TRIES 60 /* of a page that is busy: some yields, then a millisecond of sleeps */
 
 /* Pages leave the piece and stay in the program. @mapped: they are still there. */
 static void give_up(struct piece *p, const struct pageset *pages, enum uhmm_skip why, struct tally *t)
@@ -101,8 +99,10 @@ static int move_run(struct space *sp, struct piece *p, unsigned first, unsigned 
 	for (unsigned tries = 0; r == UFFD_E_AGAIN && tries < MAX_TRIES; tries++) {
 		struct pageset left;
 
-		if (tries > 3)
-			sched_yield();
+		if (tries)
+			thread_pause(tries);
+		for (unsigned n = 4; tries && uffd_held_up(&sp->uffd, sp->canary); n++)
+			thread_pause(n);
 		if (!enter_armed(sp, start, start + len, seq))
 			return UFFD_E_MISSING;
 		left = drop_dead(p, isolated, t);

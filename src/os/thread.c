@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 
+#include "base/clock.h"
 #include "os/fail.h"
 #include "os/map.h"
 
@@ -43,6 +44,18 @@ void thread_join(struct thread *t)
 	pthread_join(t->id, NULL);
 	map_own_free(t->stack, STACK_BYTES);
 	t->stack = NULL;
+}
+
+void thread_pause(unsigned n)
+{
+	const struct timespec t = { .tv_nsec = 50000 };
+
+	if (n < 4)
+		cpu_relax();
+	else if (n < 40)
+		sched_yield();
+	else
+		nanosleep(&t, NULL);
 }
 
 unsigned thread_cpus(void)

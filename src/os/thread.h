@@ -18,6 +18,10 @@ struct thread {
 int thread_start(struct thread *t, const char *name, void *(*run)(void *), void *arg);
 void thread_join(struct thread *t);
 
+/* Lets others run, while waiting for something that takes them microseconds: the @n-th time in a row, from 0, it spins,
+ * then yields, then sleeps for 50 us. */
+void thread_pause(unsigned n);
+
 /* How many CPUs this process may run on. */
 unsigned thread_cpus(void);
 

@@ -253,6 +253,14 @@ int uffd_zeropage(const struct uffd *u, uint64_t dst, uint64_t len)
 	return err ? outcome(err) : 0;
 }
 
+/* Zeros for a page that is there are refused with EEXIST - unless the kernel does not even look, because of an event. */
+bool uffd_held_up(const struct uffd *u, uint64_t canary)
+{
+	struct uffdio_zeropage arg = { .range = { .start = canary, .len = PAGE_BYTES } };
+
+	return ioctl(u->fd, UFFDIO_ZEROPAGE, &arg) && errno == EAGAIN;
+}
+
 int uffd_poison(const struct uffd *u, uint64_t dst, uint64_t len)
 {
 	struct uapi_uffdio_poison arg = { .start = dst, .len = len };

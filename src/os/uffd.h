@@ -72,6 +72,10 @@ int uffd_zeropage(const struct uffd *u, uint64_t dst, uint64_t len);
  * kernel has no UFFDIO_POISON. */
 int uffd_poison(const struct uffd *u, uint64_t dst, uint64_t len);
 
+/* Does an event wait to be read? Then every MOVE, COPY and ZEROPAGE answers UFFD_E_AGAIN. @canary: a page of our own that
+ * is watched and there. */
+bool uffd_held_up(const struct uffd *u, uint64_t canary);
+
 /* Lets every thread that waits for a page of [start, start + len) look again. */
 void uffd_wake(const struct uffd *u, uint64_t start, uint64_t len);
 

@@ -1,11 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 #include "space/space.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "os/map.h"
 #include "os/pagemap.h"
+
+static int init_canary(struct space *sp)
+{
+	char *page = map_own(PAGE_BYTES, 0);
+	int r;
+
+	if (!page)
+		return -ENOMEM;
+	*(volatile char *)page = 1;
+	sp->canary = (uintptr_t)page;
+	r = uffd_register(&sp->uffd, sp->canary, sp->canary + PAGE_BYTES);
+	return r > 0 ? -ENOMEM : r;
+}
 
 int space_init(struct space *sp, enum uffd_open_mode mode)
 {
@@ -28,6 +43,8 @@ int space_init(struct space *sp, enum uffd_open_mode mode)
 		log_say(UHMM_LOG_ERROR, "/proc/self cannot be read (%s); is /proc mounted?", strerrordesc_np(-r));
 	else
 		r = table_init(&sp->table);
+	if (!r)
+		r = init_canary(sp);
 	if (r)
 		space_fini(sp);
 	return r;
@@ -35,6 +52,9 @@ int space_init(struct space *sp, enum uffd_open_mode mode)
 
 void space_fini(struct space *sp)
 {
+	if (sp->canary)
+		(void)uffd_unregister(&sp->uffd, sp->canary, sp->canary + PAGE_BYTES);
+	map_own_free((void *)(uintptr_t)sp->canary, PAGE_BYTES);
 	table_fini(&sp->table);
 	pagemap_close(sp->pagemap_fd);
 	procmap_close(&sp->procmap);

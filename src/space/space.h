@@ -25,6 +25,7 @@ struct space {
 	struct procmap procmap;
 	int pagemap_fd;
 	pid_t pid;
+	uint64_t canary; /* a watched page that is always there: uffd_held_up() */
 
 	struct table table;
 	struct gate gate;
