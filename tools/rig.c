@@ -32,7 +32,7 @@ bool rig_fits(uint64_t bytes)
 	return false;
 }
 
-static int open_space(struct rig *rig)
+static int open_space(struct rig *rig, uint64_t bytes)
 {
 	unsigned cpus = sys_cpus(), errors = say_library_errors();
 	struct uhmm_probe probe = { .sz = sizeof(probe) };
@@ -40,7 +40,9 @@ static int open_space(struct rig *rig)
 
 	/* what the library would choose itself, said aloud so that a copy can be timed with as many */
 	rig->copy_threads = cpus < 4 ? cpus : 4;
-	UHMM_OPTS(uhmm_space_opts, opts, .copy_threads = rig->copy_threads);
+	/* THPs that left wait in the pool for their way home: measured is the way, not how the kernel clears new ones */
+	rig->pool_bytes = size_round_up(bytes, UHMM_BLOCK_BYTES);
+	UHMM_OPTS(uhmm_space_opts, opts, .copy_threads = rig->copy_threads, .pool_bytes = rig->pool_bytes);
 	if (!uhmm_probe(&probe) && probe.uffd_errno && !probe.uffd_user_errno)
 		opts.flags = UHMM_SPACE_USER_MODE_ONLY;
 	r = uhmm_open(&opts, &rig->space);
@@ -73,7 +75,7 @@ int rig_open(struct rig *rig, const char *spec, uint64_t bytes, uint64_t host_by
 
 	memset(rig, 0, sizeof(*rig));
 	snprintf(fitting, sizeof(fitting), "emu:size=%llu,populate=on", (unsigned long long)device_bytes);
-	if (!rig_fits(host_bytes + (spec ? 0 : device_bytes)) || open_space(rig))
+	if (!rig_fits(host_bytes + (spec ? 0 : device_bytes)) || open_space(rig, bytes))
 		return EXIT_FAILED;
 	r = open_device(rig, spec ? spec : fitting);
 	if (!r && rig->info.size_bytes < bytes) {

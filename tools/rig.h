@@ -13,6 +13,7 @@ struct rig {
 	struct uhmm_space *space;
 	struct uhmm_device *dev;
 	struct uhmm_device_info info; /* as it was just after opening */
+	uint64_t pool_bytes;          /* that it was told to keep in recycled THPs at most */
 	unsigned copy_threads;        /* that the library was told to use for one large migration */
 };
 

@@ -116,6 +116,7 @@ static void run_chunk_locked(struct worker *w, struct job *job)
 		migrate_to_system(&w->mover, start, end, job->dev, &t);
 	else
 		vma_disarm(j->m->sp, start, end);
+	migrator_check(j->m);
 	lock_take(&j->lock);
 	merge(&job->tally, &t);
 	leave_locked(j, job);
@@ -216,6 +217,9 @@ static void copy_pieces_locked(struct worker *w)
 			finish_locked(w, &now);
 	}
 	finish_locked(w, &before);
+	lock_drop(&j->lock);
+	migrator_check(j->m);
+	lock_take(&j->lock);
 }
 
 static void *work(void *arg)

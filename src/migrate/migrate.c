@@ -6,16 +6,42 @@
 #include "migrate/migrate.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "base/log.h"
+#include "mem/check.h"
 #include "os/map.h"
 #include "space/vma.h"
 
 int migrator_init(struct migrator *m, struct space *sp, uint64_t pool_bytes)
 {
+	const char *debug = secure_getenv("UHMM_DEBUG");
+
 	m->sp = sp;
+	m->checks = debug && atoi(debug) >= 2;
 	return staging_init(&m->staging, sp, pool_bytes);
+}
+
+static struct buddy *allocator(void *ctx, unsigned index)
+{
+	struct device *d = migrator_device(ctx, index);
+
+	return d ? &d->buddy : NULL;
+}
+
+void migrator_check(struct migrator *m)
+{
+	const char *wrong;
+	uint64_t addr;
+
+	if (!m->checks)
+		return;
+	wrong = mem_check(&m->sp->table, allocator, m, &addr);
+	if (wrong)
+		log_say(UHMM_LOG_ERROR, "the entry of 0x%llx %s", (unsigned long long)addr, wrong);
+	uhmm_assert(!wrong);
 }
 
 void migrator_fini(struct migrator *m)

@@ -35,6 +35,8 @@ struct migrator {
 
 	/* atomic: by index, 1..255; set before the first entry names it, cleared after the last one */
 	struct device *_Atomic devices[MAX_DEVICES];
+
+	bool checks; /* UHMM_DEBUG=2 */
 };
 
 int migrator_init(struct migrator *m, struct space *sp, uint64_t pool_bytes);
@@ -106,6 +108,9 @@ struct batch {
 	unsigned taken, done;     /* done <= taken <= nr */
 	unsigned arms;            /* vma_arm_begin() calls to be ended with the batch */
 };
+
+/* Under UHMM_DEBUG=2: every entry must be right (mem/check.h), or the process ends. */
+void migrator_check(struct migrator *m);
 
 int mover_init(struct mover *mv, struct migrator *m);
 void mover_fini(struct mover *mv);

@@ -12,6 +12,7 @@
  * a third drives the visitors' whole address range away, again and again.
  */
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 
 #include "stress.h"
@@ -159,7 +160,7 @@ static void *discarder(void *arg)
 /* One life of a mapping: zeros when it is new, as filled until it ends. */
 static void visit(char *at, uint64_t *rnd)
 {
-	size_t bytes = PAGE * (1 + below(rnd, below(rnd, 2) ? 8 : VISIT_BYTES / PAGE)), offset = below(rnd, 2) ? 0 : PAGE;
+	size_t bytes = PAGE * (1 + below(rnd, below(rnd, 50) ? 8 : VISIT_BYTES / PAGE)), offset = below(rnd, 2) ? 0 : PAGE;
 	uint64_t gen = next_random(rnd) | 1;
 	char *mem;
 
@@ -204,11 +205,18 @@ static bool fine(int r) { return r == 0 || r == UHMM_E_PARTIAL; }
 
 static void *evictor(void *arg)
 {
+	uint64_t rnd = seed + 600;
+
 	while (!stop_now) {
-		int r = uhmm_to_device(space, VISIT_AT, NR_VISITORS * VISIT_STRIDE, device[0], 0, NULL);
+		char *at = below(&rnd, 2) ? VISIT_AT : VISIT_AT + below(&rnd, NR_VISITORS) * VISIT_STRIDE;
+		size_t bytes = at == VISIT_AT ? NR_VISITORS * VISIT_STRIDE : below(&rnd, 2) ? 8 * PAGE : VISIT_BYTES;
+		int r = uhmm_to_device(space, at, bytes, device[0], 0, NULL);
 
 		if (!fine(r) && r != -EFAULT) /* no visitor was there */
-			wrong(NULL, "evicting the visitors: %s", uhmm_strerror(r));
+			wrong(at, "evicting the visitors: %s", uhmm_strerror(r));
+		/* let them touch some pages in between */
+		for (uint64_t n = below(&rnd, 8); n; n--)
+			sched_yield();
 	}
 	return arg;
 }
@@ -220,10 +228,12 @@ static void move_something(uint64_t *rnd)
 	struct uhmm_device *dev = device[below(rnd, 3) == 0];
 	int res;
 
-	if (below(rnd, 2)) {
+	if (below(rnd, r->huge ? 8 : 2)) {
 		first &= ~(size_t)511;
 		n = 512 * (1 + below(rnd, 4));
 	}
+	if (r->huge && below(rnd, 4) == 0) /* what has come apart becomes huge again, or fails to: both is fine */
+		(void)madvise(r->mem + first / 512 * BLOCK, BLOCK, MADV_COLLAPSE);
 	if (first + n > r->pages)
 		n = r->pages - first;
 	switch (below(rnd, 8)) {

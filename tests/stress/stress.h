@@ -17,6 +17,10 @@
 
 #include "support.h"
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
 #define PAGE  ((size_t)4096)
 #define BLOCK (2 * MIB)
 
