@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+#include "mem/check.h"
+
+#include "base/err.h"
+
+/* Which flags may stand beside each state; LOCK and HUGE stand in block words only, and there beside any. */
+static const uint64_t flags_allowed[NR_ENTRY_STATES] = {
+	[ENTRY_SYSTEM]    = ENTRY_ZAP,
+	[ENTRY_MIGRATING] = ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_MOVED,
+	[ENTRY_DEVICE]    = ENTRY_LOST,
+};
+
+#define FLAGS (ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_MOVED | ENTRY_LOST)
+
+struct checking {
+	mem_check_device_fn *device;
+	void *ctx;
+	const char *wrong;
+	uint64_t addr;
+};
+
+static const char *check_folio(struct checking *c, struct entry e, unsigned max_order)
+{
+	struct buddy *b = c->device(c->ctx, entry_device(e));
+
+	if (!b)
+		return "names a device that is not open";
+	if (entry_order(e) > max_order)
+		return "names a folio that is larger than what the entry covers";
+	if (!buddy_is_used(b, entry_offset(e), entry_order(e)))
+		return "names a folio that is free";
+	return NULL;
+}
+
+static const char *check_word(struct checking *c, struct entry e, bool whole)
+{
+	switch (entry_state(e)) {
+	case ENTRY_SYSTEM:
+	case ENTRY_MIGRATING:
+	case ENTRY_DEVICE:
+		break;
+	default:
+		return "has a state that it cannot have";
+	}
+	if (e.bits & FLAGS & ~flags_allowed[entry_state(e)])
+		return "has a flag that its state does not allow";
+	if (!whole && e.bits & (ENTRY_LOCK | ENTRY_HUGE))
+		return "is a page's, and has a flag of blocks";
+	if (entry_state(e) == ENTRY_MIGRATING && !entry_token(e))
+		return "is migrating, and nobody has claimed it";
+	if (entry_state(e) == ENTRY_DEVICE)
+		return check_folio(c, e, whole ? BLOCK_ORDER : 0);
+	return NULL;
+}
+
+static int visit(void *ctx, uint64_t addr, struct entry_slot *b)
+{
+	struct checking *c = ctx;
+	struct entry e;
+
+	block_lock(b);
+	e = entry_get(b);
+	if (entry_state(e) != ENTRY_TABLE) {
+		c->wrong = check_word(c, e, true);
+		c->addr = addr;
+	}
+	for (unsigned i = 0; entry_state(e) == ENTRY_TABLE && !c->wrong && i < PAGES_PER_BLOCK; i++) {
+		c->wrong = check_word(c, entry_get(&entry_table(e)[i]), false);
+		c->addr = addr + i * PAGE_BYTES;
+	}
+	block_unlock(b);
+	return c->wrong != NULL;
+}
+
+const char *mem_check(struct table *t, mem_check_device_fn *device, void *ctx, uint64_t *ret_addr)
+{
+	struct checking c = { .device = device, .ctx = ctx };
+
+	(void)table_walk(t, 0, UINT64_C(1) << TABLE_ADDRESS_BITS, visit, &c);
+	if (c.wrong)
+		*ret_addr = c.addr;
+	return c.wrong;
+}
