@@ -131,6 +131,9 @@ void block_collapse(struct table *t, struct entry_slot *b)
 
 	if (entry_state(e) != ENTRY_TABLE)
 		return;
+	/* pages mostly come home in order: the last one tells sooner than the first */
+	if (entry_get(&words[PAGES_PER_BLOCK - 1]).bits != ENTRY_SYSTEM)
+		return;
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
 		if (entry_get(&words[i]).bits != ENTRY_SYSTEM)
 			return;

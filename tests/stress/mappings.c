@@ -83,13 +83,44 @@ static void *visitor(void *arg)
 	return NULL;
 }
 
-static char *move_to(char *mem, size_t was, size_t bytes, char *to)
+/*
+ * Moves a mapping that may have been cut in several by those who watch parts of it: mremap wants them one by one, and a
+ * kernel that takes several at once may stop between two.
+ */
+static void move_to(char *mem, size_t bytes, char *to)
 {
-	char *got = mremap(mem, was, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+	unsigned char there;
+	size_t at = 0, n = bytes;
 
-	if (got != to)
-		wrong(mem, "mremap: %s", strerror(errno));
-	return got;
+	while (at < bytes) {
+		n = n > bytes - at ? bytes - at : n;
+		if (mremap(mem + at, n, n, MREMAP_MAYMOVE | MREMAP_FIXED, to + at) == to + at) {
+			at += n;
+			n = bytes;
+			continue;
+		}
+		if (errno != EFAULT || n == PAGE)
+			wrong(mem + at, "mremap of %zu bytes: %s", n, strerror(errno));
+		while (at < bytes && mincore(mem + at, PAGE, &there))
+			at += PAGE;
+		n = (n / 2 + PAGE - 1) & ~(PAGE - 1);
+	}
+}
+
+static size_t resize(char *mem, size_t bytes, size_t now, uint64_t gen)
+{
+	char *last = mem + bytes - PAGE;
+
+	if (now < bytes && munmap(mem + now, bytes - now))
+		wrong(mem, "munmap: %s", strerror(errno));
+	if (now > bytes) {
+		if (mremap(last, PAGE, PAGE + now - bytes, 0) != last)
+			wrong(mem, "mremap to grow: %s", strerror(errno));
+		check(mem + bytes, now - bytes, 0, "what a mapping has grown by is not zero");
+		for (size_t i = bytes; i < now; i += PAGE)
+			fill_pattern_at(mem + i, PAGE, gen, i);
+	}
+	return now;
 }
 
 static void *traveller(void *arg)
@@ -104,18 +135,14 @@ static void *traveller(void *arg)
 	fill(mem, bytes, gen);
 	while (!stop_now) {
 		/* four places, so that old and new never overlap; every second time not at a block's start */
-		char *to = home + (unsigned)((mem - home) / (4 * BLOCK) + 1 + below(&rnd, 2)) % 4 * (4 * BLOCK) +
-			   (below(&rnd, 2) ? 0 : PAGE * below(&rnd, 512));
-		size_t now = below(&rnd, 3) ? bytes : PAGE * (1 + below(&rnd, TRAVEL_MAX / PAGE));
+		size_t place = ((size_t)(mem - home) / (4 * BLOCK) + 1 + below(&rnd, 2)) % 4;
+		char *to = home + place * 4 * BLOCK + (below(&rnd, 2) ? 0 : PAGE * below(&rnd, 512));
 
-		mem = move_to(mem, bytes, now, to);
-		check(mem, now < bytes ? now : bytes, gen, "a mapping has lost its bytes on a move");
-		if (now > bytes) {
-			check(mem + bytes, now - bytes, 0, "what a mapping has grown by is not zero");
-			for (size_t i = bytes; i < now; i += PAGE)
-				fill_pattern_at(mem + i, PAGE, gen, i);
-		}
-		bytes = now;
+		move_to(mem, bytes, to);
+		mem = to;
+		check(mem, bytes, gen, "a mapping has lost its bytes on a move");
+		if (below(&rnd, 3) == 0)
+			bytes = resize(mem, bytes, PAGE * (1 + below(&rnd, TRAVEL_MAX / PAGE)), gen);
 		if (below(&rnd, 3) == 0)
 			fill(mem, bytes, gen = next_random(&rnd) | 1);
 		check(mem, bytes, gen, "a mapping that was moved has lost its bytes");
