@@ -2,6 +2,8 @@
 /*
  * state holds, 16 bits each: inside[MOVES], inside[EVENTS], waiting[MOVES], waiting[EVENTS].
  *
+ * EVENTS is exclusive of itself too; below, "the other side" of EVENTS includes EVENTS.
+ *
  * A newcomer enters at once when the other side is neither inside nor waiting. Otherwise it counts itself as waiting and
  * enters when the other side is not inside: whoever waits takes precedence over newcomers of the side that is in, so the
  * sides alternate under load. Both sides waiting with nobody inside: either may enter first.
@@ -9,6 +11,7 @@
 #include "base/gate.h"
 
 #include <sched.h>
+#include <stdbool.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -27,12 +30,17 @@ static uint64_t waiting(uint64_t state, unsigned side)
 	return state >> (32 + 16 * side) & FIELD;
 }
 
+/* May one more of @side come in, next to those who are in? */
+static bool admits(uint64_t s, unsigned side)
+{
+	return !inside(s, !side) && (side == GATE_MOVES || !inside(s, side));
+}
+
 void gate_enter(struct gate *g, enum gate_side side)
 {
-	unsigned other = !side;
 	uint64_t s = atomic_load_explicit(&g->state, memory_order_relaxed);
 
-	while (!inside(s, other) && !waiting(s, other)) {
+	while (admits(s, side) && !waiting(s, !side)) {
 		if (atomic_compare_exchange_weak_explicit(&g->state, &s, s + INSIDE(side), memory_order_acquire,
 							  memory_order_relaxed))
 			return;
@@ -40,7 +48,7 @@ void gate_enter(struct gate *g, enum gate_side side)
 
 	s = atomic_fetch_add_explicit(&g->state, WAITING(side), memory_order_relaxed) + WAITING(side);
 	for (unsigned spins = 0;; spins++) {
-		if (!inside(s, other)) {
+		if (admits(s, side)) {
 			if (atomic_compare_exchange_weak_explicit(&g->state, &s, s + INSIDE(side) - WAITING(side),
 								  memory_order_acquire, memory_order_relaxed))
 				return;

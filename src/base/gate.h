@@ -3,9 +3,10 @@
 #define BASE_GATE_H
 
 /*
- * A gate with two sides: any number of threads may be inside on one side, never on both. It keeps the readers of
- * userfaultfd events apart from those who move pages (docs/locking.md, "Events and moves"), and neither from its own
- * kind. What is done inside is short - one ioctl - so those who wait spin, then yield.
+ * A gate with two sides, never with threads on both. It keeps the readers of userfaultfd events apart from those who move
+ * pages (docs/locking.md, "Events and moves"): any number of movers may be inside at once, but one reader only, because
+ * events must be applied in the order in which they were read. What is done inside is short - one ioctl - so those who
+ * wait spin, then yield.
  *
  * Fair: while somebody of the other side waits, newcomers of this side wait too, so neither side starves.
  */
@@ -17,6 +18,7 @@ enum gate_side { GATE_MOVES, GATE_EVENTS };
 
 /*
  *   inside[MOVES] == 0 || inside[EVENTS] == 0          both packed into state, 16 bits a side
+ *   inside[EVENTS] <= 1
  *   waiting[s] counts threads that have asked for side s and are not in yet
  */
 struct gate {

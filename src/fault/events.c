@@ -47,8 +47,6 @@ static void drop_word(struct entry_slot *s, bool removed, struct dropped *d)
 		entry_mark(s, removed ? ENTRY_ZAP : 0, removed ? 0 : ENTRY_ZAP);
 		break;
 	case ENTRY_MIGRATING:
-		if (entry_has(e, ENTRY_MOVED))
-			break; /* mremap has taken the page away; this place is empty */
 		entry_mark(s, ENTRY_DEAD | (removed ? ENTRY_ZAP : 0), removed ? 0 : ENTRY_ZAP);
 		break;
 	case ENTRY_DEVICE:
@@ -93,16 +91,9 @@ static void drop_pages(struct reader *rd, struct entry_slot *b, unsigned first, 
 	struct dropped d = { .m = m, .entry = rd->mover.folios.offset };
 	bool all = first == 0 && end == PAGES_PER_BLOCK;
 	struct entry_slot *words = all ? NULL : take_words(m);
-	struct entry e;
 
 	block_lock(b);
-	e = entry_get(b);
-	if (entry_state(e) == ENTRY_MIGRATING && entry_has(e, ENTRY_MOVED)) {
-		block_unlock(b); /* mremap has taken the block away; this place is empty */
-		put_words(m, words);
-		return;
-	}
-	if (!all && (removed || entry_state(e) != ENTRY_SYSTEM))
+	if (!all && (removed || entry_state(entry_get(b)) != ENTRY_SYSTEM))
 		split_for(m, b, &words);
 	if (entry_state(entry_get(b)) == ENTRY_TABLE) {
 		struct entry_slot *pages = entry_table(entry_get(b));
@@ -138,44 +129,25 @@ static void drop_range(struct reader *rd, uint64_t start, uint64_t end, bool rem
 
 /* ---- mremap ---- */
 
-struct remap {
-	struct migrator *m;
-	unsigned record; /* of pages in flight; 0: none yet */
-	uint64_t from, to;
-};
+/*
+ * What is known of a page, or of a whole block, is carried from its old word to a new one, and a claim is told where its
+ * pages are now. Claimers look only inside the gate, so they never see the page between the two places.
+ */
 
-/* Takes what is known of one page, or of a whole block, away from the old place. Return: what the new place shall say. */
-static struct entry take_word(struct remap *r, struct entry_slot *s)
+/* Takes the word away. Return: what the new place shall say. */
+static struct entry take_word(struct entry_slot *s)
 {
 	struct entry e = entry_get(s);
 
-	switch (entry_state(e)) {
-	case ENTRY_SYSTEM:
+	if (entry_state(e) == ENTRY_SYSTEM)
 		entry_mark(s, 0, ENTRY_ZAP);
-		return e;
-	case ENTRY_DEVICE:
+	else
 		entry_set(s, entry_system());
-		return e;
-	case ENTRY_MIGRATING:
-		if (entry_has(e, ENTRY_MOVED))
-			break; /* that page has left this place before */
-		/* its claimer will follow */
-		if (!r->record)
-			r->record = forward_take(&r->m->sp->forwards, r->from, r->to);
-		forward_hold(&r->m->sp->forwards, r->record);
-		entry_set(s, entry_moved(entry_token(e), r->record));
-		entry_mark(s, ENTRY_WAITERS, 0);
-		return (struct entry){ e.bits & ~ENTRY_WAITERS };
-	default:
-		break;
-	}
-	return entry_system();
+	return (struct entry){ e.bits & ~(ENTRY_LOCK | ENTRY_WAITERS) };
 }
 
-/*
- * Whoever has claimed the new place did so before the pages arrived - to fill a hole there, say - and loses the claim: its
- * token is gone.
- */
+/* Whoever has claimed the new place did so before the pages arrived - to fill a hole there, say - and loses the claim: its
+ * token is gone. */
 static void put_word(struct entry_slot *s, struct entry e)
 {
 	if (entry_state(e) == ENTRY_SYSTEM) {
@@ -183,30 +155,32 @@ static void put_word(struct entry_slot *s, struct entry e)
 		return;
 	}
 	if (entry_state(entry_get(s)) == ENTRY_SYSTEM)
-		entry_set(s, entry_migrating(ENTRY_TOKEN_MASK)); /* on the way to any other state */
+		entry_set(s, entry_migrating(TOKEN_MASK)); /* on the way to any other state */
 	entry_set(s, e);
 }
 
-static struct entry_slot *block_at(struct remap *r, uint64_t addr)
+static struct entry_slot *block_at(struct migrator *m, uint64_t addr)
 {
 	struct entry_slot *b;
 
-	while (!(b = table_block(&r->m->sp->table, addr, true)))
+	while (!(b = table_block(&m->sp->table, addr, true)))
 		sched_yield(); /* the event must be applied: 4 KiB will be found */
 	return b;
 }
 
 /* A block that was one word, in a place that may have a word for each page. */
-static void put_block(struct remap *r, uint64_t to, struct entry e)
+static void put_block(struct migrator *m, uint64_t to, struct entry e)
 {
-	struct entry_slot *b = block_at(r, to);
+	struct entry_slot *b = block_at(m, to);
 
+	if (entry_state(e) == ENTRY_MIGRATING)
+		claim_block_moved(claim_of(m->sp, e), to, b);
 	block_lock(b);
 	if (entry_state(entry_get(b)) == ENTRY_TABLE) {
 		struct entry_slot *words = entry_table(entry_get(b));
 
 		while (entry_state(e) == ENTRY_DEVICE &&
-		       device_split(migrator_device(r->m, entry_device(e)), entry_offset(e)))
+		       device_split(migrator_device(m, entry_device(e)), entry_offset(e)))
 			cpu_relax();
 		for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
 			put_word(&words[i], entry_of_page(e, i));
@@ -217,43 +191,43 @@ static void put_block(struct remap *r, uint64_t to, struct entry e)
 	block_unlock(b);
 }
 
-static void move_page(struct remap *r, uint64_t from, uint64_t to)
+/* The word of one page, in a block that has a word for each. Returns with the block's lock held. */
+static struct entry_slot *page_word_lock(struct migrator *m, uint64_t addr, struct entry_slot **ret_block)
 {
-	struct entry_slot *b = block_at(r, from), *s;
-	struct entry e = entry_system();
-	bool ready = false;
+	struct entry_slot *b = block_at(m, addr), *s;
 
-	while (!ready) {
-		while (split_block(r->m, from))
+	for (;;) {
+		while (split_block(m, addr))
 			sched_yield();
 		block_lock(b);
-		(void)block_page(b, page_in_block(from), &s);
-		ready = s != b; /* a claimer may end in between, and its end make the block one word again */
-		if (ready) {
-			e = take_word(r, s);
-			block_collapse(&r->m->sp->table, b);
-		}
-		block_unlock(b);
+		(void)block_page(b, page_in_block(addr), &s);
+		if (s != b)
+			break;
+		block_unlock(b); /* a claim has ended in between, and the block is one word again */
 	}
-	if (!(e.bits & ~ENTRY_WAITERS))
-		return;
-
-	b = block_at(r, to);
-	for (ready = false; !ready;) {
-		while (split_block(r->m, to))
-			sched_yield();
-		block_lock(b);
-		(void)block_page(b, page_in_block(to), &s);
-		ready = s != b;
-		if (ready)
-			put_word(s, e);
-		block_unlock(b);
-	}
+	*ret_block = b;
+	return s;
 }
 
-static void remap_block(struct remap *r, uint64_t from, uint64_t to, uint64_t len)
+static void move_page(struct migrator *m, uint64_t from, uint64_t to)
 {
-	struct entry_slot *b = table_block(&r->m->sp->table, from, false);
+	struct entry_slot *b, *s = page_word_lock(m, from, &b);
+	struct entry e = take_word(s);
+
+	block_collapse(&m->sp->table, b);
+	block_unlock(b);
+	if (!e.bits)
+		return;
+	if (entry_state(e) == ENTRY_MIGRATING)
+		claim_page_moved(claim_of(m->sp, e), token_page(entry_token(e)), to);
+	s = page_word_lock(m, to, &b);
+	put_word(s, e);
+	block_unlock(b);
+}
+
+static void remap_block(struct migrator *m, uint64_t from, uint64_t to, uint64_t len)
+{
+	struct entry_slot *b = table_block(&m->sp->table, from, false);
 	struct entry e;
 
 	if (!b)
@@ -261,35 +235,29 @@ static void remap_block(struct remap *r, uint64_t from, uint64_t to, uint64_t le
 	block_lock(b);
 	e = entry_get(b);
 	if (entry_state(e) != ENTRY_TABLE && len == BLOCK_BYTES && block_aligned(to)) {
-		uint64_t huge = e.bits & ENTRY_HUGE;
-
-		e = take_word(r, b);
+		(void)take_word(b);
 		block_unlock(b);
-		e.bits = (e.bits & ~ENTRY_LOCK) | huge;
-		put_block(r, to, e);
-		return;
+		e.bits &= ~(ENTRY_LOCK | ENTRY_WAITERS);
+		put_block(m, to, e);
+	} else {
+		block_unlock(b);
+		for (uint64_t at = 0; e.bits & ~(ENTRY_LOCK | ENTRY_HUGE) && at < len; at += PAGE_BYTES)
+			move_page(m, from + at, to + at);
 	}
-	block_unlock(b);
-	if (!(e.bits & ~(ENTRY_LOCK | ENTRY_HUGE)))
-		return;
-	for (uint64_t at = 0; at < len; at += PAGE_BYTES)
-		move_page(r, from + at, to + at);
+	/* who waits for a page at the old place asks again, and finds it gone */
+	if (entry_state(e) != ENTRY_SYSTEM)
+		uffd_wake(&m->sp->uffd, from, len);
 }
 
 static void remap_range(struct reader *rd, uint64_t from, uint64_t end, uint64_t to)
 {
-	struct remap r = { .m = rd->faults->m, .from = from, .to = to };
-
 	while (from < end) {
-		/* up to the end of a block, here and there */
 		uint64_t len = min_u64(block_down(from) + BLOCK_BYTES, end) - from;
 
-		remap_block(&r, from, to, len);
+		remap_block(rd->faults->m, from, to, len);
 		from += len;
 		to += len;
 	}
-	if (r.record)
-		forward_drop(&r.m->sp->forwards, r.record);
 }
 
 void event_apply(struct reader *rd, const struct uffd_message *msg)

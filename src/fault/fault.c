@@ -37,7 +37,7 @@ static int fill_page(struct space *sp, struct claim *c, unsigned i, bool write)
 	int r = 0;
 
 	for (unsigned tries = 0;; tries++) {
-		gate_enter(&sp->gate, GATE_MOVES);
+		claim_enter(c);
 		claim_look(c, &dead);
 		gone = pageset_has(&dead, i) || pageset_has(&c->moved, i) || c->addr != block;
 		if (!gone) {
@@ -49,14 +49,14 @@ static int fill_page(struct space *sp, struct claim *c, unsigned i, bool write)
 		}
 		if (r != UFFD_E_AGAIN)
 			break;
-		gate_leave(&sp->gate, GATE_MOVES);
+		claim_leave(c);
 		if (tries > 3)
 			sched_yield(); /* an unread event: its reader needs the gate */
 		r = 0;
 	}
 	if (claim_end_system(c, &c->mine, true))
 		claim_wake(c);
-	gate_leave(&sp->gate, GATE_MOVES);
+	claim_leave(c);
 	if (r || gone)
 		uffd_wake(&sp->uffd, at, PAGE_BYTES);
 	return r;

@@ -6,11 +6,11 @@
 /* Which flags may stand beside each state; LOCK and HUGE stand in block words only, and there beside any. */
 static const uint64_t flags_allowed[NR_ENTRY_STATES] = {
 	[ENTRY_SYSTEM]    = ENTRY_ZAP,
-	[ENTRY_MIGRATING] = ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_MOVED,
+	[ENTRY_MIGRATING] = ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP,
 	[ENTRY_DEVICE]    = ENTRY_LOST,
 };
 
-#define FLAGS (ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_MOVED | ENTRY_LOST)
+#define FLAGS (ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_LOST)
 
 struct checking {
 	mem_check_device_fn *device;

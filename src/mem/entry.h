@@ -21,10 +21,9 @@
  *        4      WAITERS, with MIGRATING: a fault was dropped; whoever ends the state wakes the range
  *        5      DEAD, with MIGRATING: the program unmapped or discarded the page meanwhile
  *        6      ZAP, with SYSTEM: a discard was announced and the page may vanish at any moment (docs/locking.md)
- *        7      MOVED, with MIGRATING: mremap took the page elsewhere, and its claim with it (space/forward.h)
  *        8-11   order of the folio, with DEVICE
  *        12-51  DEVICE: offset in the device; TABLE: address of the table. Both as they are: multiples of 4 KiB
- *               MIGRATING: bits 12-39 the claim's token, bits 40-51 with MOVED the forward record
+ *               MIGRATING: bits 12-39 a token that names the claim and the page of it
  *        52-59  index of the device, with DEVICE
  *        60     LOST, with DEVICE: could not be read back; the page is poisoned
  *        61     HUGE (block entries): the mapping covers the block and may hold THPs; kept through every state
@@ -42,7 +41,6 @@ enum entry_state { ENTRY_SYSTEM, ENTRY_MIGRATING, ENTRY_DEVICE, ENTRY_EXCLUSIVE,
 #define ENTRY_WAITERS (UINT64_C(1) << 4)
 #define ENTRY_DEAD    (UINT64_C(1) << 5)
 #define ENTRY_ZAP     (UINT64_C(1) << 6)
-#define ENTRY_MOVED   (UINT64_C(1) << 7)
 #define ENTRY_LOST    (UINT64_C(1) << 60)
 #define ENTRY_HUGE    (UINT64_C(1) << 61)
 
@@ -67,21 +65,28 @@ static inline struct entry_slot *entry_table(struct entry e) { return (struct en
 static inline struct entry entry_system(void)    { return (struct entry){ ENTRY_SYSTEM }; }
 static inline struct entry entry_zapped(void)    { return (struct entry){ ENTRY_SYSTEM | ENTRY_ZAP }; }
 
-#define ENTRY_TOKEN_MASK ((UINT64_C(1) << 28) - 1)
+/*
+ * A token: which claim (bits 15-27), and which page of its block the word stands for (bits 6-14; 0 in a block's word), so
+ * that a claimer can tell whether a word is still its own, also when mremap has carried it elsewhere. Bits 0-5 differ from one
+ * use of a claim's slot to the next.
+ */
+#define TOKEN_MASK       ((UINT64_C(1) << 28) - 1)
+#define TOKEN_SLOT_SHIFT 15
+#define TOKEN_PAGE_SHIFT 6
 
-/* @token: of the claim, so that a claimer can tell whether a word is still its own; 1..2^28-1 */
+static inline uint64_t token_of_page(uint64_t token, unsigned i)
+{
+	return (token & ~(UINT64_C(511) << TOKEN_PAGE_SHIFT)) | (uint64_t)i << TOKEN_PAGE_SHIFT;
+}
+static inline unsigned token_page(uint64_t token) { return token >> TOKEN_PAGE_SHIFT & 511; }
+static inline unsigned token_slot(uint64_t token) { return (unsigned)(token >> TOKEN_SLOT_SHIFT); }
+
 static inline struct entry entry_migrating(uint64_t token)
 {
 	return (struct entry){ ENTRY_MIGRATING | token << 12 };
 }
 
-static inline struct entry entry_moved(uint64_t token, unsigned forward)
-{
-	return (struct entry){ ENTRY_MIGRATING | ENTRY_MOVED | token << 12 | (uint64_t)forward << 40 };
-}
-
-static inline uint64_t entry_token(struct entry e)   { return e.bits >> 12 & ENTRY_TOKEN_MASK; }
-static inline unsigned entry_forward(struct entry e) { return e.bits >> 40 & 0xfff; }
+static inline uint64_t entry_token(struct entry e) { return e.bits >> 12 & TOKEN_MASK; }
 
 static inline struct entry entry_on_device(unsigned device, uint64_t offset, unsigned order)
 {

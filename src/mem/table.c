@@ -92,13 +92,13 @@ struct entry block_page(struct entry_slot *b, unsigned i, struct entry_slot **re
 
 struct entry entry_of_page(struct entry e, unsigned i)
 {
-	uint64_t flags = e.bits & (ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_MOVED | ENTRY_LOST);
+	uint64_t flags = e.bits & (ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_LOST);
 	uint64_t bits = (uint64_t)entry_state(e);
 
 	if (entry_state(e) == ENTRY_DEVICE)
 		bits = entry_on_device(entry_device(e), entry_offset(e) + i * PAGE_BYTES, 0).bits;
 	if (entry_state(e) == ENTRY_MIGRATING)
-		bits = entry_migrating(entry_token(e)).bits;
+		bits = entry_migrating(token_of_page(entry_token(e), i)).bits;
 	return (struct entry){ bits | flags };
 }
 

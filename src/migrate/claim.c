@@ -2,6 +2,7 @@
 #include "migrate/claim.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -13,14 +14,42 @@ const struct pageset pageset_all = { { ~0ul, ~0ul, ~0ul, ~0ul, ~0ul, ~0ul, ~0ul,
 /* Of a block in which all that is wanted is in other hands: yields, no sleep. */
 #define MAX_TRIES 40
 
+/* Makes the claim known by a token. There is always a free slot: MAX_CLAIMS is more than all threads can hold. */
 static void begin(struct claim *c, struct space *sp, uint64_t addr)
 {
-	memset(c, 0, sizeof(*c));
+	struct claim *none;
+	uint64_t n;
+
+	memset(c, 0, offsetof(struct claim, at));
 	c->sp = sp;
 	c->addr = addr;
 	do {
-		c->token = (atomic_fetch_add_explicit(&sp->last_token, 1, memory_order_relaxed) + 1) & ENTRY_TOKEN_MASK;
-	} while (!c->token);
+		n = atomic_fetch_add_explicit(&sp->last_claim, 1, memory_order_relaxed);
+		none = NULL;
+	} while (!atomic_compare_exchange_strong(&sp->claims[n % MAX_CLAIMS], &none, c));
+	c->known = true;
+	c->token = n % MAX_CLAIMS << TOKEN_SLOT_SHIFT | (n / MAX_CLAIMS & 63);
+}
+
+/* Nothing is claimed (any more). */
+static void end_if_empty(struct claim *c)
+{
+	if (c->known && claim_empty(c)) {
+		atomic_store(&c->sp->claims[token_slot(c->token)], NULL);
+		c->known = false;
+	}
+}
+
+void claim_enter(struct claim *c)
+{
+	gate_enter(&c->sp->gate, GATE_MOVES);
+	c->inside = true;
+}
+
+void claim_leave(struct claim *c)
+{
+	c->inside = false;
+	gate_leave(&c->sp->gate, GATE_MOVES);
 }
 
 /*
@@ -67,7 +96,7 @@ static void claim_page_locked(struct claim *c, unsigned i, struct claim_misses *
 			pageset_add(&misses->busy, i);
 			break;
 		}
-		entry_set(s, entry_migrating(c->token));
+		entry_set(s, entry_migrating(token_of_page(c->token, i)));
 		pageset_add(&c->mine, i);
 		break;
 	case ENTRY_DEVICE:
@@ -113,8 +142,10 @@ int claim_system(struct claim *c, struct space *sp, uint64_t addr, unsigned firs
 
 	begin(c, sp, addr);
 	c->block = table_block(&sp->table, addr, true);
-	if (!c->block)
+	if (!c->block) {
+		end_if_empty(c);
 		return -ENOMEM;
+	}
 	for (unsigned tries = 0; tries < MAX_TRIES; tries++) {
 		memset(ret_misses, 0, sizeof(*ret_misses));
 		block_lock(c->block);
@@ -128,6 +159,7 @@ int claim_system(struct claim *c, struct space *sp, uint64_t addr, unsigned firs
 		else
 			thread_pause(tries);
 	}
+	end_if_empty(c);
 	return r;
 }
 
@@ -140,8 +172,10 @@ void claim_device(struct claim *c, struct space *sp, uint64_t addr, unsigned fir
 	begin(c, sp, addr);
 	*ret_need_split = false;
 	c->block = table_block(&sp->table, addr, false);
-	if (!c->block)
+	if (!c->block) {
+		end_if_empty(c);
 		return;
+	}
 	block_lock(c->block);
 	e = entry_get(c->block);
 	if (entry_state(e) == ENTRY_DEVICE && (!device || device == entry_device(e))) {
@@ -161,11 +195,12 @@ void claim_device(struct claim *c, struct space *sp, uint64_t addr, unsigned fir
 				continue;
 			device = *ret_device = entry_device(e);
 			offsets[i] = entry_offset(e);
-			entry_set(s, entry_migrating(c->token));
+			entry_set(s, entry_migrating(token_of_page(c->token, i)));
 			pageset_add(&c->mine, i);
 		}
 	}
 	block_unlock(c->block);
+	end_if_empty(c);
 }
 
 bool claim_empty(const struct claim *c)
@@ -173,124 +208,114 @@ bool claim_empty(const struct claim *c)
 	return !c->whole && pageset_empty(&c->mine);
 }
 
-static bool is_mine(const struct claim *c, struct entry e)
+/* ---- what mremap does to a claim ---- */
+
+struct claim *claim_of(struct space *sp, struct entry e)
 {
-	return entry_state(e) == ENTRY_MIGRATING && entry_token(e) == c->token;
+	return atomic_load(&sp->claims[token_slot(entry_token(e))]);
 }
 
-/* A whole block that was moved as a whole: the claim is there now. Context: holds the old block's lock, and then the new. */
-static void follow_whole_locked(struct claim *c, struct entry e)
+void claim_page_moved(struct claim *c, unsigned i, uint64_t to)
 {
-	unsigned record = entry_forward(e);
-	uint64_t to = forward_address(&c->sp->forwards, record, c->addr);
+	c->whole = false;
+	pageset_add(&c->moved, i);
+	c->at[i] = to;
+}
 
-	entry_set(c->block, entry_system());
-	block_unlock(c->block);
-	claim_wake(c);
-	forward_drop(&c->sp->forwards, record);
+void claim_block_moved(struct claim *c, uint64_t to, struct entry_slot *block)
+{
 	c->addr = to;
-	c->block = table_block(&c->sp->table, to, true);
-	block_lock(c->block);
+	c->block = block;
 }
 
-/* The word that speaks for page @i now, and its address. Returns with its block locked. */
-static struct entry_slot *final_word_lock(const struct claim *c, unsigned i, uint64_t *ret_addr, struct entry_slot **ret_block)
+/* ---- looking, and ending ---- */
+
+static bool enter_if_outside(struct claim *c)
 {
-	uint64_t addr = c->addr + i * PAGE_BYTES;
-	struct entry_slot *b = c->block, *s;
-
-	for (;;) {
-		struct entry e;
-
-		block_lock(b);
-		e = block_page(b, page_in_block(addr), &s);
-		if (!is_mine(c, e) || !entry_has(e, ENTRY_MOVED))
-			break;
-		block_unlock(b);
-		addr = forward_address(&c->sp->forwards, entry_forward(e), addr);
-		b = table_block(&c->sp->table, addr, true);
-	}
-	*ret_addr = addr;
-	*ret_block = b;
-	return s;
+	if (c->inside)
+		return false;
+	claim_enter(c);
+	return true;
 }
 
-uint64_t claim_address(struct claim *c, unsigned i)
+static void leave_if(struct claim *c, bool entered)
 {
-	uint64_t addr = c->addr + i * PAGE_BYTES;
-	struct entry_slot *b;
-
-	if (pageset_has(&c->moved, i)) {
-		(void)final_word_lock(c, i, &addr, &b);
-		block_unlock(b);
-	}
-	return addr;
+	if (entered)
+		claim_leave(c);
 }
 
-/* Which pages are elsewhere; which are DEAD or lost here. Context: holds the lock of c->block, which may change. */
-static void look_locked(struct claim *c, struct pageset *ret_dead)
+static bool is_mine(const struct claim *c, struct entry e, unsigned i)
 {
-	struct entry e = entry_get(c->block);
+	return entry_state(e) == ENTRY_MIGRATING && entry_token(e) == token_of_page(c->token, i);
+}
 
-	memset(ret_dead, 0, sizeof(*ret_dead));
-	memset(&c->moved, 0, sizeof(c->moved));
-	while (c->whole && is_mine(c, e) && entry_has(e, ENTRY_MOVED)) {
-		follow_whole_locked(c, e);
-		e = entry_get(c->block);
-	}
-	if (c->whole && entry_state(e) == ENTRY_TABLE)
+uint64_t claim_address(const struct claim *c, unsigned i)
+{
+	return pageset_has(&c->moved, i) ? c->at[i] : c->addr + i * PAGE_BYTES;
+}
+
+/* The block that page @i is in now. */
+static struct entry_slot *block_of(const struct claim *c, unsigned i)
+{
+	return pageset_has(&c->moved, i) ? table_block(&c->sp->table, c->at[i], true) : c->block;
+}
+
+static bool is_dead(const struct claim *c, struct entry e, unsigned i)
+{
+	return !is_mine(c, e, i) || entry_has(e, ENTRY_DEAD);
+}
+
+/* Has an event given the block a table, or somebody else the whole of it? Context: holds the block's lock. */
+static void look_whole_locked(struct claim *c)
+{
+	if (c->whole && entry_state(entry_get(c->block)) == ENTRY_TABLE)
 		c->whole = false;
-	if (c->whole) {
-		if (!is_mine(c, e) || entry_has(e, ENTRY_DEAD))
-			*ret_dead = pageset_all;
-		return;
-	}
-	pageset_for_each(&c->mine, i) {
-		struct entry_slot *s;
-
-		e = block_page(c->block, i, &s);
-		if (!is_mine(c, e) || entry_has(e, ENTRY_DEAD))
-			pageset_add(ret_dead, i);
-		else if (entry_has(e, ENTRY_MOVED))
-			pageset_add(&c->moved, i);
-	}
 }
 
 void claim_look(struct claim *c, struct pageset *ret_dead)
 {
-	block_lock(c->block);
-	look_locked(c, ret_dead);
-	block_unlock(c->block);
-	pageset_for_each(&c->moved, i) {
-		struct entry_slot *b, *s;
-		uint64_t addr;
+	bool entered = enter_if_outside(c);
+	struct entry_slot *b = c->block, *s;
 
-		s = final_word_lock(c, i, &addr, &b);
-		if (!is_mine(c, entry_get(s)) || entry_has(entry_get(s), ENTRY_DEAD))
+	memset(ret_dead, 0, sizeof(*ret_dead));
+	block_lock(b);
+	look_whole_locked(c);
+	if (c->whole && is_dead(c, entry_get(b), 0))
+		*ret_dead = pageset_all;
+	if (!c->whole)
+		pageset_for_each(&c->mine, i)
+			if (!pageset_has(&c->moved, i) && is_dead(c, block_page(b, i, &s), i))
+				pageset_add(ret_dead, i);
+	block_unlock(b);
+	pageset_for_each(&c->moved, i) {
+		b = block_of(c, i);
+		block_lock(b);
+		if (is_dead(c, block_page(b, page_in_block(c->at[i]), &s), i))
 			pageset_add(ret_dead, i);
 		block_unlock(b);
 	}
+	leave_if(c, entered);
 }
 
 int claim_split(struct claim *c)
 {
-	struct pageset dead;
+	bool entered = enter_if_outside(c);
 	int r = 0;
 
 	block_lock(c->block);
-	look_locked(c, &dead);
-	if (c->whole && is_mine(c, entry_get(c->block)))
+	if (c->whole && is_mine(c, entry_get(c->block), 0))
 		r = block_split(&c->sp->table, c->block);
 	if (!r)
 		c->whole = false;
 	block_unlock(c->block);
+	leave_if(c, entered);
 	return r;
 }
 
 static bool end_whole_locked(struct claim *c, claim_value_fn *value, void *ctx)
 {
 	struct entry e = entry_get(c->block);
-	bool mine = is_mine(c, e);
+	bool mine = is_mine(c, e, 0);
 
 	if (mine)
 		entry_set(c->block, value(ctx, e, 0));
@@ -299,82 +324,68 @@ static bool end_whole_locked(struct claim *c, claim_value_fn *value, void *ctx)
 	return !mine || entry_has(e, ENTRY_WAITERS);
 }
 
-/* A page that mremap has moved: its word is elsewhere, and the words on the way there are given up. */
-static void end_moved(struct claim *c, unsigned i, claim_value_fn *value, void *ctx)
-{
-	uint64_t addr = c->addr + i * PAGE_BYTES;
-	struct entry_slot *b = c->block, *s;
-
-	for (;;) {
-		struct entry e;
-
-		block_lock(b);
-		e = block_page(b, page_in_block(addr), &s);
-		if (!is_mine(c, e) || !entry_has(e, ENTRY_MOVED)) {
-			if (is_mine(c, e))
-				entry_set(s, value(ctx, e, i));
-			block_unlock(b);
-			uffd_wake(&c->sp->uffd, addr, PAGE_BYTES);
-			return;
-		}
-		entry_set(s, entry_system());
-		block_unlock(b);
-		uffd_wake(&c->sp->uffd, addr, PAGE_BYTES);
-		addr = forward_address(&c->sp->forwards, entry_forward(e), addr);
-		forward_drop(&c->sp->forwards, entry_forward(e));
-		b = table_block(&c->sp->table, addr, true);
-	}
-}
-
-static bool end_page_locked(struct claim *c, unsigned i, claim_value_fn *value, void *ctx)
+/* Ends one page, in the block it is in now. Return: may somebody wait for it? Context: holds that block's lock. */
+static bool end_page_locked(struct claim *c, struct entry_slot *b, unsigned i, claim_value_fn *value, void *ctx)
 {
 	struct entry_slot *s;
-	struct entry e = block_page(c->block, i, &s);
+	struct entry e = block_page(b, page_in_block(claim_address(c, i)), &s);
 
 	uhmm_assert(pageset_has(&c->mine, i));
 	pageset_del(&c->mine, i);
-	if (!is_mine(c, e))
+	if (!is_mine(c, e, i))
 		return true;
 	entry_set(s, value(ctx, e, i));
 	return entry_has(e, ENTRY_WAITERS);
 }
 
+static void end_moved(struct claim *c, unsigned i, claim_value_fn *value, void *ctx)
+{
+	struct entry_slot *b = block_of(c, i);
+
+	block_lock(b);
+	(void)end_page_locked(c, b, i, value, ctx);
+	block_collapse(&c->sp->table, b);
+	block_unlock(b);
+	pageset_del(&c->moved, i);
+	uffd_wake(&c->sp->uffd, c->at[i], PAGE_BYTES);
+}
+
 bool claim_end(struct claim *c, const struct pageset *pages, claim_value_fn *value, void *ctx)
 {
-	struct pageset dead, moved = { 0 };
-	bool waiters = false;
+	bool entered = enter_if_outside(c), waiters = false;
+	struct entry_slot *b = c->block;
 
-	block_lock(c->block);
-	look_locked(c, &dead);
+	block_lock(b);
+	look_whole_locked(c);
 	if (c->whole) {
 		waiters = end_whole_locked(c, value, ctx);
 	} else {
-		pageset_for_each(pages, i) {
-			if (pageset_has(&c->moved, i))
-				pageset_add(&moved, i);
-			else
-				waiters |= end_page_locked(c, i, value, ctx);
-		}
-		block_collapse(&c->sp->table, c->block);
+		pageset_for_each(pages, i)
+			if (!pageset_has(&c->moved, i))
+				waiters |= end_page_locked(c, b, i, value, ctx);
+		block_collapse(&c->sp->table, b);
 	}
-	block_unlock(c->block);
-	pageset_for_each(&moved, i) {
-		pageset_del(&c->mine, i);
-		end_moved(c, i, value, ctx);
-	}
+	block_unlock(b);
+	pageset_for_each(pages, i)
+		if (pageset_has(&c->moved, i))
+			end_moved(c, i, value, ctx);
+	end_if_empty(c);
+	leave_if(c, entered);
 	return waiters;
 }
 
 int claim_end_whole(struct claim *c, claim_value_fn *value, void *ctx)
 {
+	bool entered = enter_if_outside(c);
 	int waiters = CLAIM_WAS_SPLIT;
-	struct pageset dead;
 
 	block_lock(c->block);
-	look_locked(c, &dead);
+	look_whole_locked(c);
 	if (c->whole)
 		waiters = end_whole_locked(c, value, ctx);
 	block_unlock(c->block);
+	end_if_empty(c);
+	leave_if(c, entered);
 	return waiters;
 }
 

@@ -7,10 +7,13 @@
  * claim ends them one by one or all at once; a CPU that touches one waits.
  *
  * While a claim is held, events may still speak of its pages: they mark them DEAD (unmapped or discarded), and if only
- * a part of a whole block is meant they split it under the claimer's hands. mremap may take pages, and their claim, to
- * another address (space/forward.h); and where it puts pages down, it takes the place out of the hands of whoever had
- * claimed it before: that claimer finds another token, and the page is as good as DEAD. So a claim looks again
- * (claim_look) inside the gate, before it does anything to the program's page table, and before it ends.
+ * a part of a whole block is meant they split it under the claimer's hands. mremap may take pages to another address: the
+ * event writes that into the claim (claim_page_moved), which it finds by the token in the word. And where mremap puts pages
+ * down, it takes the place out of the hands of whoever had claimed it before: that claimer finds another token, and the
+ * page is as good as DEAD.
+ *
+ * Events are applied inside the gate on their side, so a claim is looked at and ended inside it on the other: claim_enter()
+ * and claim_leave(). The functions below that need it enter by themselves when the caller has not.
  */
 
 #include <stdbool.h>
@@ -25,8 +28,13 @@ struct claim {
 	struct entry_slot *block;
 	bool whole;                /* the block's own word is MIGRATING, and mine */
 	struct pageset mine;       /* !whole: these pages' words are; whole: all */
-	struct pageset moved;      /* of mine: are elsewhere now, as of the last look */
-	uint64_t token;            /* what my words carry */
+	uint64_t token;            /* what my words carry, with the page in it */
+	bool known;                /* by its token: space.claims */
+	bool inside;               /* between claim_enter() and claim_leave() */
+
+	/* written by events, read inside the gate */
+	struct pageset moved;      /* of mine: mremap has taken them elsewhere, */
+	uint64_t at[PAGES_PER_BLOCK]; /* to these addresses */
 };
 
 /*
@@ -50,12 +58,21 @@ void claim_device(struct claim *c, struct space *sp, uint64_t addr, unsigned fir
 
 bool claim_empty(const struct claim *c);
 
-/* Learns what events have done: splits @c if its block was split, follows it if it was moved; the pages of it that are
- * DEAD. */
+/* The gate, on the side of moves. */
+void claim_enter(struct claim *c);
+void claim_leave(struct claim *c);
+
+/* Learns what events have done: splits @c if its block was split; the pages of it that are DEAD, or not mine any more. */
 void claim_look(struct claim *c, struct pageset *ret_dead);
 
-/* Where page @i is now, as of the last look. */
-uint64_t claim_address(struct claim *c, unsigned i);
+/* Where page @i is now. Context: inside. */
+uint64_t claim_address(const struct claim *c, unsigned i);
+
+/* For events: the claim that @e, a MIGRATING word, belongs to. */
+struct claim *claim_of(struct space *sp, struct entry e);
+/* mremap has taken page @i, or the whole block, to @to. The words are the caller's business. */
+void claim_page_moved(struct claim *c, unsigned i, uint64_t to);
+void claim_block_moved(struct claim *c, uint64_t to, struct entry_slot *block);
 
 /* Makes each page its own, so that they can be ended one by one. Return: 0 or -ENOMEM, nothing changed. */
 int claim_split(struct claim *c);
@@ -63,8 +80,7 @@ int claim_split(struct claim *c);
 /*
  * Ends the claim of @pages (of all, when whole): each becomes what @value makes of what it says @now. Pages that are not
  * the claimer's any more are passed over.
- * Return: may a fault wait for one? Then the block must be woken. (Who waits at a place that pages have been moved to is
- * woken here.)
+ * Return: may a fault wait for one? Then the block must be woken. (Who waits for a page that was moved is woken here.)
  */
 typedef struct entry claim_value_fn(void *ctx, struct entry now, unsigned i);
 bool claim_end(struct claim *c, const struct pageset *pages, claim_value_fn *value, void *ctx);

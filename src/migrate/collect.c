@@ -75,9 +75,10 @@ static void count_misses(struct claim *c, struct claim_misses *misses, struct de
 	block_lock(c->block);
 	pageset_for_each(&misses->device, i) {
 		struct entry e = block_page(c->block, i, &s);
-		bool here = entry_state(e) == ENTRY_DEVICE && entry_device(e) == dev->index;
+		enum uhmm_skip why = entry_device(e) == dev->index ? UHMM_SKIP_ABSENT : UHMM_SKIP_OTHER_DEVICE;
 
-		tally_skip(t, here ? UHMM_SKIP_ABSENT : UHMM_SKIP_OTHER_DEVICE, 1);
+		/* it may have gone home since the claim */
+		tally_skip(t, entry_state(e) == ENTRY_DEVICE ? why : UHMM_SKIP_RACED, 1);
 	}
 	block_unlock(c->block);
 }

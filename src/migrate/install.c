@@ -241,11 +241,11 @@ bool install_home(struct claim *c, const struct pageset *pages, uint64_t from, b
 	while (!pageset_empty(&h.todo)) {
 		bool wait = false;
 
-		gate_enter(&c->sp->gate, GATE_MOVES);
+		claim_enter(c);
 		end_dead(&h);
 		if (!pageset_empty(&h.todo))
 			wait = try_run(&h);
-		gate_leave(&c->sp->gate, GATE_MOVES);
+		claim_leave(c);
 		/* an unread event: its reader needs the gate, and a CPU */
 		if (wait && ++waits > 3)
 			sched_yield();

@@ -73,15 +73,17 @@ static enum uhmm_skip reason(struct space *sp, uint64_t addr, int r)
  * Enters the gate with [start, end) armed. If events have come since, the mapping may be another one now: what is there is
  * armed, if it is fit. Return: inside the gate; else it is not.
  */
-static bool enter_armed(struct space *sp, uint64_t start, uint64_t end, uint64_t *seq)
+static bool enter_armed(struct claim *c, uint64_t start, uint64_t end, uint64_t *seq)
 {
+	struct space *sp = c->sp;
+
 	for (;;) {
 		struct vma_piece vp;
 
-		gate_enter(&sp->gate, GATE_MOVES);
+		claim_enter(c);
 		if (*seq == atomic_load(&sp->event_seq))
 			return true;
-		gate_leave(&sp->gate, GATE_MOVES);
+		claim_leave(c);
 
 		if (vma_piece_at(sp, start, end, &vp) || !vp.movable || vp.end < end || vma_arm_again(sp, start, end, seq))
 			return false;
@@ -103,16 +105,16 @@ static int move_run(struct space *sp, struct piece *p, unsigned first, unsigned 
 			thread_pause(tries);
 		for (unsigned n = 4; tries && uffd_held_up(&sp->uffd, sp->canary); n++)
 			thread_pause(n);
-		if (!enter_armed(sp, start, start + len, seq))
+		if (!enter_armed(&p->claim, start, start + len, seq))
 			return UFFD_E_MISSING;
 		left = drop_dead(p, isolated, t);
 		/* an event took some of the run's pages, or mremap all of the block: the caller makes new runs of what is left */
 		if (pageset_run_end(&left, first) < end || start != p->claim.addr + first * PAGE_BYTES) {
-			gate_leave(&sp->gate, GATE_MOVES);
+			claim_leave(&p->claim);
 			return 0;
 		}
 		r = uffd_move(&sp->uffd, p->slot + first * PAGE_BYTES, start, len, UFFD_DONTWAKE, &moved);
-		gate_leave(&sp->gate, GATE_MOVES);
+		claim_leave(&p->claim);
 		if (moved) {
 			*ret_moved = (unsigned)(moved >> PAGE_SHIFT);
 			return 0;

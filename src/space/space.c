@@ -31,7 +31,6 @@ int space_init(struct space *sp, enum uffd_open_mode mode)
 	sp->pid = getpid();
 	gate_init(&sp->gate);
 	lock_init(&sp->arm_lock, LOCK_SPACE);
-	forward_init(&sp->forwards);
 
 	r = uffd_open(&sp->uffd, mode);
 	if (r)
@@ -59,6 +58,5 @@ void space_fini(struct space *sp)
 	pagemap_close(sp->pagemap_fd);
 	procmap_close(&sp->procmap);
 	uffd_close(&sp->uffd);
-	forward_fini(&sp->forwards);
 	lock_fini(&sp->arm_lock);
 }

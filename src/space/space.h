@@ -17,7 +17,9 @@
 #include "os/procmap.h"
 #include "os/uffd.h"
 #include "space/counters.h"
-#include "space/forward.h"
+
+struct claim;
+#define MAX_CLAIMS 8192 /* 64 workers with two batches of 32 pieces each, and 65 readers with two */
 
 struct space {
 	/* constant after space_init() */
@@ -39,10 +41,9 @@ struct space {
 	/* atomic: threads between arming a range and their last install into it; disarming needs 0 */
 	_Atomic uint32_t nr_arming;
 
-	struct forwards forwards;
-
-	/* atomic: the last claim's token */
-	_Atomic uint64_t last_token;
+	/* atomic: claims that are held, by the slot that their tokens name (migrate/claim.h) */
+	struct claim *_Atomic claims[MAX_CLAIMS];
+	_Atomic uint64_t last_claim;
 
 	struct counters counters;
 };

@@ -59,9 +59,17 @@ int vma_piece_at(struct space *sp, uint64_t addr, uint64_t end, struct vma_piece
 int vma_arm_again(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_seq)
 {
 	/* read first: an event that comes while we register makes the value old */
-	uint64_t seq = atomic_load(&sp->event_seq);
-	int r = uffd_register(&sp->uffd, start, end);
+	uint64_t seq = atomic_load(&sp->event_seq), own_start, own_end;
+	struct mapping m;
+	int r = procmap_find(&sp->procmap, start, &m);
 
+	if (r || m.start > start || m.end < end)
+		return UHMM_SKIP_RACED + 1;
+	if (!map_is_own(m.start, m.end, &own_start, &own_end)) {
+		start = m.start;
+		end = m.end;
+	}
+	r = uffd_register(&sp->uffd, start, end);
 	switch (r) {
 	case 0:
 		*ret_seq = seq;
@@ -115,10 +123,10 @@ void vma_disarm(struct space *sp, uint64_t start, uint64_t end)
 
 	lock_take(&sp->arm_lock);
 	while (start < end && !atomic_load(&sp->nr_arming) && !procmap_find(&sp->procmap, start, &m) && m.start < end) {
+		uint64_t own_start, own_end;
+
 		(void)unfit(&m, &ours);
-		m.start = max_u64(m.start, start);
-		m.end = min_u64(m.end, end);
-		if (ours && !table_walk(&sp->table, m.start, m.end, visit_home, NULL))
+		if (ours && !map_is_own(m.start, m.end, &own_start, &own_end) && !table_walk(&sp->table, m.start, m.end, visit_home, NULL))
 			(void)uffd_unregister(&sp->uffd, m.start, m.end);
 		start = m.end;
 	}

@@ -24,7 +24,8 @@ struct vma_piece {
 int vma_piece_at(struct space *sp, uint64_t addr, uint64_t end, struct vma_piece *ret);
 
 /*
- * Arms a movable piece on the userfaultfd, from now until vma_arm_end(): nobody disarms it meanwhile.
+ * Arms the mapping of a movable piece on the userfaultfd, from now until vma_arm_end(): nobody disarms it meanwhile. All of
+ * the mapping, not the piece alone: arming a part would cut it in two, and the program's mremap() of the whole would fail.
  * @ret_seq: the event_seq at which this is true
  * Return: 0; UHMM_SKIP_* + 1 as a positive outcome when the kernel will not watch it; -errno.
  */
@@ -34,7 +35,7 @@ void vma_arm_end(struct space *sp);
 /* Watches it again, when event_seq has changed. Only between vma_arm_begin() and vma_arm_end(). */
 int vma_arm_again(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_seq);
 
-/* Stops watching what of [start, end) is wholly home, if nobody is arming. Best effort. Context: any thread but a fault
+/* Stops watching the mappings in [start, end) that are wholly home, if nobody is arming. Best effort. Context: any thread but a fault
  * thread. */
 void vma_disarm(struct space *sp, uint64_t start, uint64_t end);
 
