@@ -66,7 +66,8 @@ struct uhmm_driver {
 	/*
 	 * Required: copy @nr segments from host memory to the device, or back. All or nothing as far as the caller is
 	 * concerned: after a failure the destination's contents do not matter. With UHMM_CAP_ASYNC a driver may set
-	 * *@ret_fence to a non-zero token instead of waiting; it is 0 on entry.
+	 * *@ret_fence to a non-zero token instead of waiting; it is 0 on entry. @segs is the caller's again on return, the
+	 * memory that it names when the copy has ended.
 	 * Context: any thread, fault thread; may block.
 	 */
 	int (*copy_in)(void *ctx, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence);
