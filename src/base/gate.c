@@ -2,11 +2,9 @@
 /*
  * state holds, 16 bits each: inside[MOVES], inside[EVENTS], waiting[MOVES], waiting[EVENTS].
  *
- * EVENTS is exclusive of itself too; below, "the other side" of EVENTS includes EVENTS.
- *
- * A newcomer enters at once when the other side is neither inside nor waiting. Otherwise it counts itself as waiting and
- * enters when the other side is not inside: whoever waits takes precedence over newcomers of the side that is in, so the
- * sides alternate under load. Both sides waiting with nobody inside: either may enter first.
+ * A newcomer enters at once when nobody is inside that excludes it and nobody of the other side waits. Otherwise it counts
+ * itself as waiting. Who waits does not join those of its own side who are inside while the other side waits too: they
+ * leave soon, and then it is anybody's turn. So neither side is locked out by newcomers of the other.
  */
 #include "base/gate.h"
 
@@ -30,7 +28,7 @@ static uint64_t waiting(uint64_t state, unsigned side)
 	return state >> (32 + 16 * side) & FIELD;
 }
 
-/* May one more of @side come in, next to those who are in? */
+/* May one more of @side come in, next to those who are in? EVENTS excludes itself too. */
 static bool admits(uint64_t s, unsigned side)
 {
 	return !inside(s, !side) && (side == GATE_MOVES || !inside(s, side));
@@ -48,7 +46,7 @@ void gate_enter(struct gate *g, enum gate_side side)
 
 	s = atomic_fetch_add_explicit(&g->state, WAITING(side), memory_order_relaxed) + WAITING(side);
 	for (unsigned spins = 0;; spins++) {
-		if (admits(s, side)) {
+		if (admits(s, side) && !(inside(s, side) && waiting(s, !side))) {
 			if (atomic_compare_exchange_weak_explicit(&g->state, &s, s + INSIDE(side) - WAITING(side),
 								  memory_order_acquire, memory_order_relaxed))
 				return;

@@ -1,37 +1,64 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One callback for the whole process. It is replaced rarely and read anywhere, also in fault threads, so the three words
- * are published by the last of them: a reader that sees the new function sees its context and level too. A reader may
- * still be inside the old callback when log_set() returns; the header says so by promising "any thread".
+ * One callback for the whole process, replaced rarely and read anywhere, also in fault threads: a sequence count lets
+ * readers have its three words together without a lock. It is odd while they change.
  */
 #include "base/log.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 
-static void *_Atomic log_ctx;
-static _Atomic int log_level = UHMM_LOG_WARN;
-static _Atomic(uhmm_log_fn *) log_fn;
+#include "base/clock.h"
+
+static struct {
+	pthread_mutex_t writer;
+	_Atomic unsigned seq;
+	_Atomic(uhmm_log_fn *) fn;
+	void *_Atomic ctx;
+	_Atomic int level;
+} sink = { .writer = PTHREAD_MUTEX_INITIALIZER };
 
 void log_set(uhmm_log_fn *fn, void *ctx, enum uhmm_log_level level)
 {
-	atomic_store(&log_fn, NULL);
-	atomic_store(&log_ctx, ctx);
-	atomic_store(&log_level, (int)level);
-	atomic_store_explicit(&log_fn, fn, memory_order_release);
+	pthread_mutex_lock(&sink.writer);
+	sink.seq++;
+	sink.fn = fn;
+	sink.ctx = ctx;
+	sink.level = (int)level;
+	sink.seq++;
+	pthread_mutex_unlock(&sink.writer);
+}
+
+static uhmm_log_fn *read_sink(void **ret_ctx, int *ret_level)
+{
+	uhmm_log_fn *fn;
+	unsigned seq;
+
+	do {
+		while ((seq = sink.seq) & 1)
+			cpu_relax();
+		fn = sink.fn;
+		*ret_ctx = sink.ctx;
+		*ret_level = sink.level;
+	} while (sink.seq != seq);
+	return fn;
 }
 
 void log_say(enum uhmm_log_level level, const char *fmt, ...)
 {
-	uhmm_log_fn *fn = atomic_load_explicit(&log_fn, memory_order_acquire);
 	char line[400];
+	uhmm_log_fn *fn;
 	va_list ap;
+	void *ctx;
+	int max;
 
-	if (!fn || (int)level > atomic_load_explicit(&log_level, memory_order_relaxed))
+	fn = read_sink(&ctx, &max);
+	if (!fn || (int)level > max)
 		return;
 	va_start(ap, fmt);
 	vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
-	fn(atomic_load_explicit(&log_ctx, memory_order_relaxed), level, line);
+	fn(ctx, level, line);
 }

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -29,14 +28,28 @@ static const char *const kind_hints[] = {
 	[SPEC_WORD]  = "a word of at most 31 letters",
 };
 
+/* Digits, perhaps a point and more digits, whatever the locale's idea of a point. Return: what follows. */
+static const char *read_decimal(const char *text, double *ret)
+{
+	double v = 0, place = 1;
+
+	for (; *text >= '0' && *text <= '9'; text++)
+		v = v * 10 + (*text - '0');
+	if (*text == '.')
+		for (text++; *text >= '0' && *text <= '9'; text++)
+			v += (*text - '0') * (place /= 10);
+	*ret = v;
+	return text;
+}
+
 static int parse_number(const char *text, const struct unit *units, size_t nr_units, uint64_t *ret)
 {
-	char *end;
+	const char *end;
 	double v;
 
 	if (*text < '0' || *text > '9')
 		return -EINVAL;
-	v = strtod(text, &end);
+	end = read_decimal(text, &v);
 	for (size_t i = 0; i < nr_units; i++) {
 		if (strcmp(end, units[i].suffix))
 			continue;

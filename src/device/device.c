@@ -17,7 +17,7 @@ static int check_props(const struct uhmm_driver *drv, struct uhmm_driver_props *
 {
 	if (!p->orders)
 		p->orders = (1u << NR_ORDERS) - 1;
-	if (!p->size_bytes || !block_aligned(p->size_bytes) || p->size_bytes >> 51)
+	if (!p->size_bytes || !block_aligned(p->size_bytes) || p->size_bytes > UINT64_C(1) << 51)
 		return err_why(why, why_bytes, -EINVAL, "a device's size must be a multiple of 2M, at least 2M; driver %s offers %llu bytes",
 			       drv->name, (unsigned long long)p->size_bytes);
 	if (!(p->orders & 1) || p->orders >> NR_ORDERS)
@@ -45,8 +45,11 @@ int device_open(struct device *d, const char *spec, unsigned index, char *ret_wh
 		ret_why[0] = '\0';
 	r = d->driver->open(options, &d->props, &d->ctx, ret_why, why_bytes);
 	if (r) {
+		const char *text = r < 0 ? strerrordesc_np(-r) : NULL;
+
 		if (why_bytes && !ret_why[0])
-			err_why(ret_why, why_bytes, r, "driver %s failed with %s", d->driver->name, strerrordesc_np(-r));
+			err_why(ret_why, why_bytes, r, "driver %s failed with %s (%d)", d->driver->name,
+				text ? text : "a number that is no errno", r);
 		return r < 0 ? r : -EPROTO;
 	}
 	began = clock_ns();
@@ -75,18 +78,22 @@ void device_close(struct device *d)
 
 int device_alloc(struct device *d, unsigned order, uint64_t *ret_offset)
 {
+	uint64_t offset;
 	int r;
 
 	lock_assert_none_held();
 	if (!(d->props.orders >> order & 1))
 		return -ENOMEM;
-	r = buddy_alloc(&d->buddy, order, ret_offset);
-	if (r || !d->driver->folio_alloc)
-		return r;
-	r = d->driver->folio_alloc(d->ctx, *ret_offset, order);
+	r = buddy_alloc(&d->buddy, order, &offset);
 	if (r)
-		buddy_free(&d->buddy, *ret_offset, order);
-	return r;
+		return r;
+	if (d->driver->folio_alloc)
+		r = d->driver->folio_alloc(d->ctx, offset, order);
+	if (r)
+		buddy_free(&d->buddy, offset, order);
+	else
+		*ret_offset = offset;
+	return r > 0 ? -EPROTO : r;
 }
 
 void device_free(struct device *d, uint64_t offset, unsigned order)

@@ -68,7 +68,7 @@ static inline struct entry entry_zapped(void)    { return (struct entry){ ENTRY_
 /*
  * A token: which claim (bits 15-27), and which page of its block the word stands for (bits 6-14; 0 in a block's word), so
  * that a claimer can tell whether a word is still its own, also when mremap has carried it elsewhere. Bits 0-5 differ from one
- * use of a claim's slot to the next.
+ * use of a claim's slot to the next, and are never 0.
  */
 #define TOKEN_MASK       ((UINT64_C(1) << 28) - 1)
 #define TOKEN_SLOT_SHIFT 15

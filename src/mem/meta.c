@@ -75,7 +75,8 @@ void *meta_alloc(struct meta *m)
 void meta_free(struct meta *m, void *object)
 {
 	lock_take(&m->lock);
-	*(void **)object = m->free_list;
+	/* a reader without a lock may be looking at this very word */
+	__atomic_store_n((void **)object, m->free_list, __ATOMIC_RELAXED);
 	m->free_list = object;
 	lock_drop(&m->lock);
 }

@@ -28,7 +28,7 @@ static void begin(struct claim *c, struct space *sp, uint64_t addr)
 		none = NULL;
 	} while (!atomic_compare_exchange_strong(&sp->claims[n % MAX_CLAIMS], &none, c));
 	c->known = true;
-	c->token = n % MAX_CLAIMS << TOKEN_SLOT_SHIFT | (n / MAX_CLAIMS & 63);
+	c->token = n % MAX_CLAIMS << TOKEN_SLOT_SHIFT | (n / MAX_CLAIMS % 63 + 1);
 }
 
 /* Nothing is claimed (any more). */

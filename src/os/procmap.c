@@ -60,7 +60,8 @@ static bool parse_line(const char *line, struct mapping *ret)
 	unsigned long start, end, inode;
 	char prot[5], name[64] = "";
 
-	if (sscanf(line, "%lx-%lx %4s %*s %*s %lu %63s", &start, &end, prot, &inode, name) < 4)
+	/* the name is the rest of the line: "/dev/zero (deleted)" is shared memory, "/dev/zero" the device */
+	if (sscanf(line, "%lx-%lx %4s %*s %*s %lu %63[^\n]", &start, &end, prot, &inode, name) < 4)
 		return false;
 	*ret = (struct mapping){ .start = start, .end = end };
 	ret->flags = (prot[0] == 'r' ? MAPPING_READ : 0) | (prot[1] == 'w' ? MAPPING_WRITE : 0) |
@@ -96,6 +97,8 @@ static int find_by_text(uint64_t addr, struct mapping *ret)
 		}
 		have -= (size_t)(line - buf);
 		memmove(buf, line, have);
+		if (have == sizeof(buf) - 1)
+			have = 256; /* a path longer than the buffer: its middle is left out, all that matters stands before it */
 	}
 	close(fd);
 	return r;

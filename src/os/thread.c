@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 
 #include "base/clock.h"
 #include "os/fail.h"
@@ -11,6 +12,7 @@
 
 /* Room for thread-local data of other libraries and for the sanitizers; only what is touched costs memory. */
 #define STACK_BYTES (1u << 20)
+#define GUARD_BYTES (16u << 10)
 
 int thread_start(struct thread *t, const char *name, void *(*run)(void *), void *arg)
 {
@@ -23,8 +25,9 @@ int thread_start(struct thread *t, const char *name, void *(*run)(void *), void 
 	t->stack = map_own(STACK_BYTES, 0);
 	if (!t->stack)
 		return -ENOMEM;
+	(void)mprotect(t->stack, GUARD_BYTES, PROT_NONE);
 	pthread_attr_init(&attr);
-	pthread_attr_setstack(&attr, t->stack, STACK_BYTES);
+	pthread_attr_setstack(&attr, (char *)t->stack + GUARD_BYTES, STACK_BYTES - GUARD_BYTES);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	err = pthread_create(&t->id, &attr, run, arg);

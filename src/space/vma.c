@@ -63,6 +63,8 @@ int vma_arm_again(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_
 	struct mapping m;
 	int r = procmap_find(&sp->procmap, start, &m);
 
+	if (r && r != -ENOENT)
+		return r;
 	if (r || m.start > start || m.end < end)
 		return UHMM_SKIP_RACED + 1;
 	if (!map_is_own(m.start, m.end, &own_start, &own_end)) {
@@ -126,6 +128,11 @@ void vma_disarm(struct space *sp, uint64_t start, uint64_t end)
 		uint64_t own_start, own_end;
 
 		(void)unfit(&m, &ours);
+		if (map_is_own(m.start, m.end, &own_start, &own_end)) {
+			/* armed for ranges alone, and so disarmed */
+			m.start = max_u64(m.start, start);
+			m.end = min_u64(m.end, end);
+		}
 		if (ours && !map_is_own(m.start, m.end, &own_start, &own_end) && !table_walk(&sp->table, m.start, m.end, visit_home, NULL))
 			(void)uffd_unregister(&sp->uffd, m.start, m.end);
 		start = m.end;

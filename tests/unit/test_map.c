@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "unit.h"
 
+#include <sys/syscall.h>
+
 #include "os/fail.h"
 #include "os/map.h"
 
@@ -194,11 +196,11 @@ static void locked_memory_is_known(void **state)
 	(void)state;
 	*mem = 1;
 	assert_false(map_is_locked(addr_of(mem), PAGE_BYTES));
-	if (mlock(mem, PAGE_BYTES))
-		skip(); /* RLIMIT_MEMLOCK */
+	if (syscall(SYS_mlock, mem, PAGE_BYTES)) /* by hand: sanitizers make mlock() do nothing */
+		skip();   /* RLIMIT_MEMLOCK */
 	assert_true(map_is_locked(addr_of(mem), PAGE_BYTES));
 	assert_false(map_is_locked(addr_of(mem) + PAGE_BYTES, PAGE_BYTES));
-	munlock(mem, PAGE_BYTES);
+	syscall(SYS_munlock, mem, PAGE_BYTES);
 	assert_false(map_is_locked(addr_of(mem), PAGE_BYTES));
 	unmap_blocks(mem, BLOCK_BYTES);
 }

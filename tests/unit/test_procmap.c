@@ -102,10 +102,14 @@ static void private_dev_zero_is_anonymous(void **state)
 static void shared_anonymous_memory_is_a_file(void **state)
 {
 	char *mem = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint32_t by_query, by_text;
 
 	(void)state;
-	check_flags(mem, MAPPING_READ | MAPPING_WRITE | MAPPING_SHARED | MAPPING_FILE); /* "/dev/zero (deleted)" */
+	by_query = flags_of(&query, mem);
+	by_text = flags_of(&text, mem);
 	munmap(mem, PAGE_BYTES);
+	assert_int_equal(by_query, MAPPING_READ | MAPPING_WRITE | MAPPING_SHARED | MAPPING_FILE); /* "/dev/zero (deleted)" */
+	assert_int_equal(by_text, by_query);
 }
 
 static void a_gap_yields_the_next_mapping(void **state)

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TESTS_FAKE_DRIVER_H
+#define TESTS_FAKE_DRIVER_H
+
+/* A driver on an array, with and without the optional callbacks, for the tests of device.c. */
+
+#include "unit.h"
+
+#include "base/err.h"
+#include "device/device.h"
+#include "device/registry.h"
+
+#define FAKE_BYTES (4 * BLOCK_BYTES)
+
+/* A driver whose answers a case chooses, and which writes down what it was asked. */
+static struct {
+	struct uhmm_driver_props props;
+	int open, copy, folio_alloc, fence_wait, clear;
+	uint64_t fence;
+	const char *why;
+
+	char options[64];
+	unsigned nr_closes, nr_copies, nr_waits, nr_clears, nr_allocs, nr_frees, nr_splits, nr_split_ends;
+	uint64_t freed_at, last_fence, next_piece;
+	unsigned freed_order;
+} fake;
+
+static char memory[FAKE_BYTES];
+
+static int fake_open(const char *options, struct uhmm_driver_props *ret_props, void **ret_ctx, char *ret_why, size_t why_bytes)
+{
+	snprintf(fake.options, sizeof(fake.options), "%s", options);
+	if (fake.open)
+		return fake.why ? err_why(ret_why, why_bytes, fake.open, "%s", fake.why) : fake.open;
+	ret_props->size_bytes = fake.props.size_bytes;
+	ret_props->orders = fake.props.orders;
+	ret_props->caps = fake.props.caps;
+	*ret_ctx = memory;
+	return 0;
+}
+
+static void fake_close(void *ctx)
+{
+	(void)ctx;
+	fake.nr_closes++;
+}
+
+static int fake_copy_in(void *ctx, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence)
+{
+	fake.nr_copies++;
+	*ret_fence = fake.fence;
+	for (unsigned i = 0; !fake.copy && i < nr; i++)
+		memcpy((char *)ctx + segs[i].offset, segs[i].host, segs[i].bytes);
+	return fake.copy;
+}
+
+static int fake_copy_out(void *ctx, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence)
+{
+	fake.nr_copies++;
+	*ret_fence = fake.fence;
+	for (unsigned i = 0; !fake.copy && i < nr; i++)
+		memcpy(segs[i].host, (char *)ctx + segs[i].offset, segs[i].bytes);
+	return fake.copy;
+}
+
+static int fake_fence_wait(void *ctx, uint64_t fence)
+{
+	(void)ctx;
+	fake.nr_waits++;
+	fake.last_fence = fence;
+	return fake.fence_wait;
+}
+
+static int fake_clear(void *ctx, uint64_t offset, uint64_t bytes)
+{
+	fake.nr_clears++;
+	memset((char *)ctx + offset, 0, bytes);
+	return fake.clear;
+}
+
+static int fake_folio_alloc(void *ctx, uint64_t offset, unsigned order)
+{
+	(void)ctx;
+	(void)offset;
+	(void)order;
+	fake.nr_allocs++;
+	return fake.folio_alloc;
+}
+
+static void fake_folio_free(void *ctx, uint64_t offset, unsigned order)
+{
+	(void)ctx;
+	fake.nr_frees++;
+	fake.freed_at = offset;
+	fake.freed_order = order;
+}
+
+static void fake_folio_split(void *ctx, uint64_t head, unsigned old_order, uint64_t piece, unsigned new_order)
+{
+	(void)ctx;
+	if (piece == UINT64_MAX)
+		fake.nr_split_ends++;
+	else if (old_order == BLOCK_ORDER && !new_order && piece == head + (fake.nr_splits + 1) * PAGE_BYTES)
+		fake.nr_splits++;
+}
+
+#define REQUIRED(n) \
+	.sz = sizeof(struct uhmm_driver), .name = (n), .summary = "for a test", .open = fake_open, .close = fake_close, \
+	.copy_in = fake_copy_in, .copy_out = fake_copy_out
+
+static const struct uhmm_driver bare = { REQUIRED("bare") };
+static const struct uhmm_driver full = {
+	REQUIRED("full"), .fence_wait = fake_fence_wait, .clear = fake_clear, .folio_alloc = fake_folio_alloc,
+	.folio_free = fake_folio_free, .folio_split = fake_folio_split,
+};
+
+static struct device d;
+static char why[200];
+
+static int reset(void **state)
+{
+	(void)state;
+	memset(&fake, 0, sizeof(fake));
+	memset(&d, 0, sizeof(d));
+	memset(memory, 0x5a, sizeof(memory));
+	fake.props.size_bytes = FAKE_BYTES;
+	why[0] = '\0';
+	return 0;
+}
+
+static int open_dev(const char *spec)
+{
+	return device_open(&d, spec, 3, why, sizeof(why));
+}
+
+static int add_drivers(void)
+{
+	return registry_add(&bare) || registry_add(&full);
+}
+
+#define CASE(name) cmocka_unit_test_setup(name, reset)
+
+#endif
