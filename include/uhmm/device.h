@@ -53,7 +53,9 @@ struct uhmm_device_info {
  * @dev: an open device
  * @ret: filled in
  *
- * Return: 0; -EINVAL when @ret->sz is not set.
+ * Folios that a touch brings home, or that an munmap() drops, are freed a moment after the program goes on.
+ *
+ * Return: 0; -EINVAL when @ret->sz is not set; -ENODEV; -EPERM in a child of the opener.
  * Context: any thread.
  * Since: 0.1
  */

@@ -58,7 +58,7 @@ struct uhmm_stats {
  *
  * Counters are read one after another while others count on: sums may be off by what happens meanwhile.
  *
- * Return: 0; -EINVAL when @ret->sz is not set.
+ * Return: 0; -EINVAL when @ret->sz is not set; -EPERM in a child of the opener.
  * Context: any thread.
  * Since: 0.1
  */

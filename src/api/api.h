@@ -31,17 +31,16 @@ struct uhmm_space {
 	struct uhmm_device device[MAX_DEVICES]; /* by index; 0 is not used */
 };
 
-/* The one space of this process, or NULL. */
+/* The one space of this process, or NULL: also in a child, where the parent's is not mapped. */
 struct uhmm_space *space_current(void);
-
-/* In a child: there is none, and its memory is gone. */
 void space_forget(void);
 
 /* Checks a range. @round_len: round the length up, else it must be a multiple of a page. Return: 0 or -EINVAL, said. */
 int check_range(const char *call, const void *start, size_t len_bytes, bool round_len, uint64_t *ret_start,
 		uint64_t *ret_end);
 
-/* Is the caller the process that opened the space? Return: 0 or -EPERM, said. */
+/* Is @space open, and by this very process? Looks at the address only: in a child there is nothing behind it.
+ * Return: 0 or -EPERM, said. */
 int check_process(const char *call, const struct uhmm_space *space);
 
 /* Is @dev an open device of @space? Return: 0 or -ENODEV, said. */

@@ -94,10 +94,10 @@ int uhmm_device_close(struct uhmm_device *dev)
 
 	if (!dev)
 		return 0;
-	space = dev->space;
-	if (!space || check_device("uhmm_device_close", space, dev))
-		return -ENODEV;
+	space = space_current();
 	r = check_process("uhmm_device_close", space);
+	if (!r)
+		r = check_device("uhmm_device_close", space, dev);
 	if (r)
 		return r;
 	atomic_store(&dev->dev.closing, 1);
@@ -119,11 +119,18 @@ int uhmm_device_close(struct uhmm_device *dev)
 
 int uhmm_device_query(struct uhmm_device *dev, struct uhmm_device_info *ret)
 {
+	struct uhmm_space *space = space_current();
 	struct uhmm_device_info info = { .sz = 0 };
 	struct device *d;
+	int r;
 
 	if (!dev || !ret || ret->sz < sizeof(size_t))
 		return -EINVAL;
+	r = check_process("uhmm_device_query", space);
+	if (!r)
+		r = check_device("uhmm_device_query", space, dev);
+	if (r)
+		return r;
 	d = &dev->dev;
 	info.sz = ret->sz;
 	snprintf(info.spec, sizeof(info.spec), "%s", d->spec);

@@ -41,17 +41,12 @@ static int visit_show(void *ctx, uint64_t addr, struct entry_slot *b)
 	return 0;
 }
 
-static bool ours(const struct uhmm_space *s)
-{
-	return s && s->sp.pid == getpid();
-}
-
 static void before_fork(void)
 {
 	struct uhmm_space *s = space_current();
 	struct tally t;
 
-	if (!ours(s))
+	if (!s)
 		return;
 	jobs_pause(&s->jobs);
 	jobs_run(&s->jobs, JOB_TO_SYSTEM, 0, EVERYTHING, NULL, true, &t);
@@ -67,7 +62,7 @@ static void in_parent(void)
 {
 	struct uhmm_space *s = space_current();
 
-	if (!ours(s))
+	if (!s)
 		return;
 	(void)table_walk(&s->sp.table, 0, EVERYTHING, visit_show, &s->sp.table);
 	jobs_resume(&s->jobs);

@@ -20,10 +20,11 @@
 #define MAX_THREADS        64u
 
 static struct uhmm_space *_Atomic current;
+static _Atomic pid_t current_pid; /* a child made without fork handlers (clone) has a copy of current */
 
 struct uhmm_space *space_current(void)
 {
-	return atomic_load(&current);
+	return current_pid == getpid() ? atomic_load(&current) : NULL;
 }
 
 void space_forget(void)
@@ -33,9 +34,10 @@ void space_forget(void)
 
 int check_process(const char *call, const struct uhmm_space *space)
 {
-	if (space->sp.pid == getpid())
+	if (space && space == space_current())
 		return 0;
-	log_say(UHMM_LOG_ERROR, "%s() was called in a child of the process that opened the space; the child opens its own", call);
+	log_say(UHMM_LOG_ERROR, "%s(): the space is not open in this process; a child of the process that opened it opens its own",
+		call);
 	return -EPERM;
 }
 
@@ -127,6 +129,8 @@ int uhmm_open(const struct uhmm_space_opts *opts, struct uhmm_space **ret_space)
 		log_say(UHMM_LOG_ERROR, "uhmm_open(): there is no memory for the space");
 		return -ENOMEM;
 	}
+	if (!space_current())
+		space_forget();
 	if (!atomic_compare_exchange_strong(&current, &none, s)) {
 		map_own_free(s, sizeof(*s));
 		log_say(UHMM_LOG_ERROR, "uhmm_open(): this process has an open space already; there is one for all of it");
@@ -138,6 +142,7 @@ int uhmm_open(const struct uhmm_space_opts *opts, struct uhmm_space **ret_space)
 		map_own_free(s, sizeof(*s));
 		return r;
 	}
+	current_pid = getpid();
 	fork_init();
 	*ret_space = s;
 	return 0;

@@ -58,6 +58,8 @@ int uhmm_stats(struct uhmm_space *space, struct uhmm_stats *ret)
 
 	if (!space || !ret || ret->sz < sizeof(size_t))
 		return -EINVAL;
+	if (check_process("uhmm_stats", space))
+		return -EPERM;
 	memset(&s, 0, sizeof(s));
 	sz = s.sz = ret->sz;
 	read_counters(&s, &space->sp.counters);

@@ -31,8 +31,9 @@ static void free_dropped(struct dropped *d)
 	for (unsigned k = 0; k < d->nr; k++) {
 		struct entry e = { d->entry[k] };
 
-		device_free(migrator_device(d->m, entry_device(e)), entry_offset(e), entry_order(e));
+		/* counted first: who sees the folio free sees it counted */
 		counter_add(&d->m->sp->counters.dropped_pages, order_pages(entry_order(e)));
+		device_free(migrator_device(d->m, entry_device(e)), entry_offset(e), entry_order(e));
 	}
 	d->nr = 0;
 }

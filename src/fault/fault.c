@@ -131,7 +131,9 @@ static void fill(struct reader *rd, struct entry_slot *b, const struct uffd_mess
 	}
 	r = fill_page(sp, &c, i, msg->write);
 	counter_add(r == UFFD_E_EXISTS ? &sp->counters.fault_stale : &sp->counters.fault_zero, 1);
-	if (r == UFFD_E_NO_MEMORY)
+	if (r < 0 || r == UFFD_E_REFUSED)
+		log_once(UHMM_LOG_ERROR, "a hole at 0x%llx cannot be filled (%d)", (unsigned long long)msg->start, r);
+	if (r)
 		sched_yield();
 }
 

@@ -31,10 +31,13 @@ static int classify(struct piece *p, struct space *sp, uint64_t start, uint64_t 
 		for (unsigned k = 0; k < nr; k++) {
 			unsigned first = page_in_block(runs[k].start);
 			unsigned last = first + (unsigned)((runs[k].end - runs[k].start) >> PAGE_SHIFT);
-			bool bytes = runs[k].bits & (PM_PRESENT | PM_SWAPPED) && !(runs[k].bits & PM_ZERO);
+			bool there = runs[k].bits & (PM_PRESENT | PM_SWAPPED);
 
-			pageset_add_range(bytes ? &p->copy : &p->clear, first, last);
-			if (bytes && runs[k].bits & PM_HUGE && last - first == PAGES_PER_BLOCK)
+			/* the zero page must leave the page table too, or the program would write to its place unseen */
+			pageset_add_range(there ? &p->copy : &p->clear, first, last);
+			if (runs[k].bits & PM_ZERO)
+				pageset_add_range(&p->zero, first, last);
+			if (there && runs[k].bits & PM_HUGE && last - first == PAGES_PER_BLOCK)
 				*ret_huge = true;
 		}
 		at = stop;

@@ -15,7 +15,6 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "migrate/migrate.h"
-#include "os/pagemap.h"
 
 #define COPY_TRIES 3 /* a device that fails on the way back is asked again before anybody hears of it */
 
@@ -78,7 +77,7 @@ static int home_whole(struct mover *mv, struct claim *c, struct device *dev, uin
 	struct staging *st = &mv->m->staging;
 	struct pageset left;
 	bool arrived;
-	int r, bits;
+	int r;
 
 	mv->folios.whole = true;
 	r = copy_out_tries(mv, dev, &pageset_all, slot);
@@ -88,9 +87,8 @@ static int home_whole(struct mover *mv, struct claim *c, struct device *dev, uin
 		return r;
 	}
 	arrived = install_home(c, &pageset_all, slot, true, &left);
-	bits = arrived ? pagemap_uniform(mv->m->sp->pagemap_fd, c->addr, c->addr + BLOCK_BYTES) : 0;
 	/* it did not stay huge if a page table was in the way; then one has been left in the slot, too */
-	if (arrived && bits > 0 && bits & PM_HUGE)
+	if (arrived && is_huge(mv->m->sp, c->addr))
 		staging_put_empty(st, slot);
 	else
 		staging_put_dirty(st, slot);

@@ -12,7 +12,9 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "migrate/migrate.h"
+#include "os/pagemap.h"
 
 /* ---- on a device ---- */
 
@@ -189,6 +191,13 @@ static bool refused(struct home *h, unsigned first, unsigned end, int r)
 			h->longest = n / 2;
 			return false;
 		}
+		if (r == UFFD_E_MISSING)
+			break; /* no mapping of ours: the program has unmapped it */
+		log_once(UHMM_LOG_ERROR, "a page could not be put into the program at 0x%llx (%d); its bytes are kept",
+			 (unsigned long long)claim_address(h->c, first), r);
+		pageset_add(&h->left, first);
+		remove_from(&h->todo, first, end);
+		return false;
 	}
 	end_run(h, first, end, r == UFFD_E_EXISTS);
 	h->wake = true;
@@ -256,6 +265,13 @@ bool install_home(struct claim *c, const struct pageset *pages, uint64_t from, b
 	return h.whole;
 }
 
+bool is_huge(struct space *sp, uint64_t block)
+{
+	int bits = pagemap_uniform(sp->pagemap_fd, block, block + BLOCK_BYTES);
+
+	return bits > 0 && bits & PM_HUGE;
+}
+
 void install_back(struct piece *p, const struct pageset *pages)
 {
 	struct pageset bytes = *pages, holes = *pages;
@@ -268,13 +284,12 @@ void install_back(struct piece *p, const struct pageset *pages)
 	}
 	if (!pageset_empty(&holes) && claim_end_system(&p->claim, &holes, true))
 		claim_wake(&p->claim);
-	if (p->slot && !pageset_empty(&bytes))
-		p->slot_holds = SLOT_DIRTY;
 	while (!pageset_empty(&bytes)) {
 		struct pageset left;
+		bool whole = install_home(&p->claim, &bytes, p->slot, true, &left);
 
-		if (install_home(&p->claim, &bytes, p->slot, true, &left))
-			p->slot_holds = SLOT_EMPTY;
+		/* only a THP that left as one leaves no page table behind */
+		p->slot_holds = whole && p->slot_holds == SLOT_THP && is_huge(p->claim.sp, p->claim.addr) ? SLOT_EMPTY : SLOT_DIRTY;
 		bytes = left;
 		if (!pageset_empty(&left))
 			sched_yield(); /* no memory for a page table: it must go back, so try until it does */

@@ -156,6 +156,22 @@ static void isolate_runs(struct space *sp, struct piece *p, struct tally *t)
 		p->copy.w[w] = done.w[w] & p->claim.mine.w[w];
 }
 
+/* Pages that are the zero page, now that nobody can write to them, need not be copied. */
+static void settle_zero(struct space *sp, struct piece *p)
+{
+	pageset_for_each(&p->zero, i) {
+		uint64_t at = p->slot + i * PAGE_BYTES;
+		int bits = pageset_has(&p->copy, i) ? pagemap_uniform(sp->pagemap_fd, at, at + PAGE_BYTES) : 0;
+
+		if (bits > 0 && bits & PM_ZERO) {
+			pageset_del(&p->copy, i);
+			pageset_add(&p->clear, i);
+		}
+	}
+	if (p->kind == PIECE_HUGE && pageset_empty(&p->copy))
+		p->kind = PIECE_CLEAR;
+}
+
 void isolate_pages(struct mover *mv, struct piece *p, struct tally *t)
 {
 	struct space *sp = mv->m->sp;
@@ -171,10 +187,7 @@ void isolate_pages(struct mover *mv, struct piece *p, struct tally *t)
 	}
 	p->slot_holds = SLOT_DIRTY;
 	isolate_runs(sp, p, t);
-	if (p->kind == PIECE_HUGE && !pageset_empty(&p->copy)) {
-		int bits = pagemap_uniform(sp->pagemap_fd, p->slot, p->slot + BLOCK_BYTES);
-
-		if (bits > 0 && bits & PM_HUGE)
-			p->slot_holds = SLOT_THP;
-	}
+	settle_zero(sp, p);
+	if (p->kind == PIECE_HUGE && !pageset_empty(&p->copy) && is_huge(sp, p->slot))
+		p->slot_holds = SLOT_THP;
 }

@@ -79,6 +79,7 @@ struct piece {
 	enum piece_kind kind;
 	struct pageset copy;      /* have bytes; once isolated, in slot, each at its own offset in the block */
 	struct pageset clear;     /* have none */
+	struct pageset zero;      /* of copy, until isolated: mapped the zero page when we looked */
 	uint64_t seq;             /* event_seq when the range was armed, before the pages were looked at */
 	uint64_t slot;            /* staging; 0 if there is none */
 	enum { SLOT_EMPTY, SLOT_THP, SLOT_DIRTY } slot_holds;
@@ -193,6 +194,9 @@ int install_device(struct claim *c, struct device *dev, struct folios *f, const 
  * Return: the block arrived whole, by one MOVE.
  */
 bool install_home(struct claim *c, const struct pageset *pages, uint64_t from, bool may_move, struct pageset *ret_left);
+
+/* Is the block one THP now? */
+bool is_huge(struct space *sp, uint64_t block);
 
 /* Frees the folios of @pages. */
 void release_folios(struct device *dev, struct folios *f, const struct pageset *pages);

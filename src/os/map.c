@@ -84,7 +84,7 @@ void *map_own(uint64_t bytes, unsigned flags)
 	mem = (void *)start;
 
 	/* a child must not share these pages: MOVE refuses shared ones */
-	if (madvise(mem, bytes, MADV_DONTFORK) || map_own_add(start, start + bytes)) {
+	if ((!(flags & MAP_OWN_INHERIT) && madvise(mem, bytes, MADV_DONTFORK)) || map_own_add(start, start + bytes)) {
 		munmap(mem, bytes);
 		return NULL;
 	}

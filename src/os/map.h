@@ -3,14 +3,15 @@
 #define OS_MAP_H
 
 /*
- * Memory of our own: never watched, never migrated (map_is_own() knows it), not inherited by fork. Everything a fault
+ * Memory of our own: never watched, never migrated (map_is_own() knows it), not inherited by fork unless asked for. Everything a fault
  * thread touches lives here, so that it never depends on memory that may itself be away.
  */
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MAP_OWN_HUGE (1u << 0) /* aligned to 2 MiB and advised to be huge */
+#define MAP_OWN_HUGE    (1u << 0) /* aligned to 2 MiB and advised to be huge */
+#define MAP_OWN_INHERIT (1u << 1) /* a child of fork has it too */
 
 /* @bytes of zeros that cost nothing until they are touched, aligned to @bytes' kind. Return: NULL when there is none. */
 void *map_own(uint64_t bytes, unsigned flags);

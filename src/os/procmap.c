@@ -30,7 +30,6 @@ void procmap_close(struct procmap *m)
 
 static int find_by_query(const struct procmap *m, uint64_t addr, struct mapping *ret)
 {
-	char name[64] = "";
 	struct uapi_procmap_query q = {
 		.size = sizeof(q), .query_flags = UAPI_COVERING_OR_NEXT, .query_addr = addr,
 	};
@@ -42,14 +41,7 @@ static int find_by_query(const struct procmap *m, uint64_t addr, struct mapping 
 		     (q.vma_flags & UAPI_VMA_WRITABLE ? MAPPING_WRITE : 0) |
 		     (q.vma_flags & UAPI_VMA_EXECUTABLE ? MAPPING_EXEC : 0) |
 		     (q.vma_flags & UAPI_VMA_SHARED ? MAPPING_SHARED : 0);
-	if (!q.inode)
-		return 0;
-
-	/* only a file's mapping is asked for its name, to know /dev/zero; a name too long for us is none of ours */
-	q = (struct uapi_procmap_query){ .size = sizeof(q), .query_flags = UAPI_COVERING_OR_NEXT, .query_addr = addr,
-					 .vma_name_addr = (uintptr_t)name, .vma_name_size = sizeof(name) };
-	(void)ioctl(m->fd, UAPI_PROCMAP_QUERY, &q);
-	if (strcmp(name, "/dev/zero"))
+	if (q.inode)
 		ret->flags |= MAPPING_FILE;
 	return 0;
 }
@@ -58,15 +50,14 @@ static int find_by_query(const struct procmap *m, uint64_t addr, struct mapping 
 static bool parse_line(const char *line, struct mapping *ret)
 {
 	unsigned long start, end, inode;
-	char prot[5], name[64] = "";
+	char prot[5];
 
-	/* the name is the rest of the line: "/dev/zero (deleted)" is shared memory, "/dev/zero" the device */
-	if (sscanf(line, "%lx-%lx %4s %*s %*s %lu %63[^\n]", &start, &end, prot, &inode, name) < 4)
+	if (sscanf(line, "%lx-%lx %4s %*s %*s %lu", &start, &end, prot, &inode) < 4)
 		return false;
 	*ret = (struct mapping){ .start = start, .end = end };
 	ret->flags = (prot[0] == 'r' ? MAPPING_READ : 0) | (prot[1] == 'w' ? MAPPING_WRITE : 0) |
 		     (prot[2] == 'x' ? MAPPING_EXEC : 0) | (prot[3] == 's' ? MAPPING_SHARED : 0);
-	if (inode && strcmp(name, "/dev/zero"))
+	if (inode)
 		ret->flags |= MAPPING_FILE;
 	return true;
 }

@@ -11,7 +11,7 @@
 #define MAPPING_WRITE  (1u << 1)
 #define MAPPING_EXEC   (1u << 2)
 #define MAPPING_SHARED (1u << 3)
-#define MAPPING_FILE   (1u << 4) /* of a file or a device, except private /dev/zero, which is anonymous memory */
+#define MAPPING_FILE   (1u << 4) /* of a file or a device. Private /dev/zero too: COPY answers EFAULT there */
 
 struct mapping {
 	uint64_t start, end;

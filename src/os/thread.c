@@ -10,7 +10,8 @@
 #include "os/fail.h"
 #include "os/map.h"
 
-/* Room for thread-local data of other libraries and for the sanitizers; only what is touched costs memory. */
+/* glibc keeps its record of a thread on the thread's stack, and a child of fork walks those: so stacks are inherited.
+ * Room for thread-local data of other libraries and for the sanitizers; only what is touched costs memory. */
 #define STACK_BYTES (1u << 20)
 #define GUARD_BYTES (16u << 10)
 
@@ -22,7 +23,7 @@ int thread_start(struct thread *t, const char *name, void *(*run)(void *), void 
 
 	if (err)
 		return -err;
-	t->stack = map_own(STACK_BYTES, 0);
+	t->stack = map_own(STACK_BYTES, MAP_OWN_INHERIT);
 	if (!t->stack)
 		return -ENOMEM;
 	(void)mprotect(t->stack, GUARD_BYTES, PROT_NONE);

@@ -23,7 +23,7 @@ static void thps_go_as_folios_and_come_back_as_thps(void **state)
 	assert_int_equal(res.moved_folios[0], 0);
 	assert_int_equal(skipped(&res, ANY_REASON), 0);
 	assert_int_equal(anon_huge_bytes(mem, bytes), 0);
-	assert_int_equal(used_bytes(), bytes);
+	eventually(used_bytes() == bytes);
 	assert_pattern(mem, bytes, SEED);
 	assert_int_equal(anon_huge_bytes(mem, bytes), huge);
 
@@ -49,7 +49,7 @@ static void base_pages_go_as_small_folios(void **state)
 	assert_int_equal(uhmm_to_device(space, mem, bytes, dev, 0, &res), 0);
 	assert_int_equal(res.moved_folios[0], PAGES(bytes));
 	assert_int_equal(res.moved_bytes, bytes);
-	assert_int_equal(used_bytes(), bytes);
+	eventually(used_bytes() == bytes);
 	assert_pattern(mem, bytes, SEED);
 	go_and_return(mem, bytes, SEED);
 	unmap_anon(mem, bytes);
@@ -71,7 +71,7 @@ static void blocks_of_all_kinds_side_by_side(void **state)
 			come(mem, bytes);
 		assert_int_equal(check_pattern(mem, 2 * BLOCK, SEED), -1);
 		assert_int_equal(check_pattern_at(mem + 3 * BLOCK, BLOCK, SEED, 3 * BLOCK), -1);
-		assert_true(anon_huge_bytes(mem, bytes) >= huge);
+		eventually(anon_huge_bytes(mem, bytes) >= huge);
 	}
 	assert_zeros(mem + 2 * BLOCK, BLOCK);
 	unmap_anon(mem, bytes);
@@ -108,7 +108,7 @@ static void read_but_never_written(bool huge)
 	assert_zeros(mem, bytes);
 	assert_int_equal(uhmm_to_device(space, mem, bytes, dev, 0, &res), 0);
 	assert_int_equal(res.cleared_pages, PAGES(bytes));
-	assert_int_equal(used_bytes(), bytes);
+	eventually(used_bytes() == bytes);
 	assert_zeros(mem, bytes);
 	fill_pattern(mem, bytes, SEED);
 	go_and_return(mem, bytes, SEED);
@@ -150,7 +150,7 @@ static void ranges_that_cut_a_block(void **state)
 		fill_pattern(mem, bytes, SEED + k);
 		go(mem + at, len);
 		assert_int_equal(count_where(mem, bytes, UHMM_WHERE_SYSTEM), PAGES(bytes) - cuts[k].pages);
-		assert_int_equal(used_bytes(), len);
+		eventually(used_bytes() == len);
 		if (k & 1)
 			come(mem + at, len);
 		assert_pattern(mem, bytes, SEED + k);
@@ -168,7 +168,7 @@ static void a_part_comes_home_and_the_rest_stays(void **state)
 	go(mem, bytes);
 	come(mem + BLOCK - 5 * PAGE, 10 * PAGE);
 	assert_int_equal(count_where(mem, bytes, UHMM_WHERE_DEVICE), PAGES(bytes) - 10);
-	assert_int_equal(used_bytes(), bytes - 10 * PAGE);
+	eventually(used_bytes() == bytes - 10 * PAGE);
 	assert_pattern(mem, bytes, SEED);
 	go_and_return(mem, bytes, SEED);
 	unmap_anon(mem, bytes);
@@ -186,7 +186,7 @@ static void a_block_that_is_half_away_already(void **state)
 	assert_int_equal(res.moved_bytes, bytes / 2);
 	assert_int_equal(res.skipped_pages[UHMM_SKIP_ABSENT], PAGES(bytes) / 2);
 	assert_true(all_on_device(mem, bytes));
-	assert_int_equal(used_bytes(), bytes);
+	eventually(used_bytes() == bytes);
 	assert_pattern(mem, bytes, SEED);
 	unmap_anon(mem, bytes);
 }
@@ -220,7 +220,7 @@ static void memory_of_malloc(void **state)
 	go_and_return(start, bytes, SEED);
 	go(start, bytes);
 	free(mem);
-	assert_int_equal(used_bytes(), 0);
+	eventually(used_bytes() == 0);
 }
 
 static void memory_of_brk(void **state)
@@ -237,7 +237,7 @@ static void memory_of_brk(void **state)
 		assert_true(sbrk(-(intptr_t)(bytes + PAGE)) != (void *)-1);
 	else
 		come(start, bytes);
-	assert_int_equal(used_bytes(), 0);
+	eventually(used_bytes() == 0);
 }
 
 static char in_bss[3 * BLOCK];
