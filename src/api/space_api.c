@@ -104,6 +104,7 @@ static int start(struct uhmm_space *s, const struct uhmm_space_opts *o)
 		return 0;
 	faults_fini(&s->faults);
 fini_migrator:
+	space_stop(&s->sp);
 	migrator_fini(&s->migrator);
 fini_space:
 	space_fini(&s->sp);
@@ -168,6 +169,7 @@ int uhmm_close(struct uhmm_space *space)
 	jobs_fini(&space->jobs);
 	/* nothing is away: faults that still come are touches of holes, which the kernel fills once nobody watches */
 	faults_fini(&space->faults);
+	space_stop(&space->sp);
 	migrator_fini(&space->migrator);
 	space_fini(&space->sp);
 	lock_fini(&space->lock);

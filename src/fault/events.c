@@ -45,7 +45,7 @@ static void drop_word(struct entry_slot *s, bool removed, struct dropped *d)
 
 	switch (entry_state(e)) {
 	case ENTRY_SYSTEM:
-		entry_mark(s, removed ? ENTRY_ZAP : 0, removed ? 0 : ENTRY_ZAP);
+		entry_set(s, removed ? entry_zapped(clock_ns() / 1000000000) : entry_system());
 		break;
 	case ENTRY_MIGRATING:
 		entry_mark(s, ENTRY_DEAD | (removed ? ENTRY_ZAP : 0), removed ? 0 : ENTRY_ZAP);
@@ -140,10 +140,7 @@ static struct entry take_word(struct entry_slot *s)
 {
 	struct entry e = entry_get(s);
 
-	if (entry_state(e) == ENTRY_SYSTEM)
-		entry_mark(s, 0, ENTRY_ZAP);
-	else
-		entry_set(s, entry_system());
+	entry_set(s, entry_system());
 	return (struct entry){ e.bits & ~(ENTRY_LOCK | ENTRY_WAITERS) };
 }
 
@@ -152,7 +149,8 @@ static struct entry take_word(struct entry_slot *s)
 static void put_word(struct entry_slot *s, struct entry e)
 {
 	if (entry_state(e) == ENTRY_SYSTEM) {
-		entry_mark(s, e.bits & ENTRY_ZAP, 0);
+		if (entry_has(e, ENTRY_ZAP) && entry_state(entry_get(s)) == ENTRY_SYSTEM)
+			entry_set(s, e);
 		return;
 	}
 	if (entry_state(entry_get(s)) == ENTRY_SYSTEM)

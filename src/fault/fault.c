@@ -99,7 +99,7 @@ static int forget_zap(struct space *sp, struct entry_slot *b, uint64_t addr)
 	if (entry_state(entry_get(b)) == ENTRY_SYSTEM && !all_gone)
 		r = block_split(&sp->table, b);
 	if (!r && entry_state(block_page(b, page_in_block(addr), &s)) == ENTRY_SYSTEM)
-		entry_mark(s, 0, ENTRY_ZAP);
+		entry_set(s, entry_system());
 	block_unlock(b);
 	return r;
 }

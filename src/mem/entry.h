@@ -23,6 +23,7 @@
  *        6      ZAP, with SYSTEM: a discard was announced and the page may vanish at any moment (docs/locking.md)
  *        8-11   order of the folio, with DEVICE
  *        12-51  DEVICE: offset in the device; TABLE: address of the table. Both as they are: multiples of 4 KiB
+ *               SYSTEM with ZAP: when, in seconds
  *               MIGRATING: bits 12-39 a token that names the claim and the page of it
  *        52-59  index of the device, with DEVICE
  *        60     LOST, with DEVICE: could not be read back; the page is poisoned
@@ -63,7 +64,14 @@ static inline unsigned entry_device(struct entry e)         { return e.bits >> 5
 static inline struct entry_slot *entry_table(struct entry e) { return (struct entry_slot *)(uintptr_t)(e.bits & ENTRY_PLACE); }
 
 static inline struct entry entry_system(void)    { return (struct entry){ ENTRY_SYSTEM }; }
-static inline struct entry entry_zapped(void)    { return (struct entry){ ENTRY_SYSTEM | ENTRY_ZAP }; }
+
+/* @when_s: the monotonic clock's seconds when the discard was announced */
+static inline struct entry entry_zapped(uint64_t when_s)
+{
+	return (struct entry){ ENTRY_SYSTEM | ENTRY_ZAP | (when_s << 12 & ENTRY_PLACE) };
+}
+static inline uint64_t entry_zap_s(struct entry e) { return (e.bits & ENTRY_PLACE) >> 12; }
+
 
 /*
  * A token: which claim (bits 15-27), and which page of its block the word stands for (bits 6-14; 0 in a block's word), so

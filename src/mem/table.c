@@ -97,6 +97,8 @@ struct entry entry_of_page(struct entry e, unsigned i)
 
 	if (entry_state(e) == ENTRY_DEVICE)
 		bits = entry_on_device(entry_device(e), entry_offset(e) + i * PAGE_BYTES, 0).bits;
+	if (entry_state(e) == ENTRY_SYSTEM && entry_has(e, ENTRY_ZAP))
+		bits = entry_zapped(entry_zap_s(e)).bits;
 	if (entry_state(e) == ENTRY_MIGRATING)
 		bits = entry_migrating(token_of_page(entry_token(e), i)).bits;
 	return (struct entry){ bits | flags };

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "os/pagemap.h"
 #include "os/thread.h"
@@ -68,7 +69,7 @@ static void settle_zaps(struct claim *c)
 	block_lock(c->block);
 	if (entry_state(entry_get(c->block)) == ENTRY_SYSTEM) {
 		if (nr == 1 && stop == c->addr + BLOCK_BYTES && !runs[0].bits)
-			entry_mark(c->block, 0, ENTRY_ZAP);
+			entry_set(c->block, entry_system());
 	} else if (entry_state(entry_get(c->block)) == ENTRY_TABLE) {
 		struct entry_slot *words = entry_table(entry_get(c->block));
 
@@ -77,11 +78,23 @@ static void settle_zaps(struct claim *c)
 				continue;
 			for (uint64_t at = runs[k].start; at < runs[k].end; at += PAGE_BYTES)
 				if (entry_state(entry_get(&words[page_in_block(at)])) == ENTRY_SYSTEM)
-					entry_mark(&words[page_in_block(at)], 0, ENTRY_ZAP);
+					entry_set(&words[page_in_block(at)], entry_system());
 		}
 		block_collapse(&c->sp->table, c->block);
 	}
 	block_unlock(c->block);
+}
+
+/*
+ * MADV_FREE announces itself exactly as MADV_DONTNEED does, but its pages stay. So a page that is still there long after
+ * the announcement is taken for one of those: whoever announced a discard has nothing left to wait for, and does it
+ * within microseconds of running.
+ */
+#define ZAP_GRACE_S 10
+
+static bool is_zapped(struct entry e)
+{
+	return entry_has(e, ENTRY_ZAP) && clock_ns() / 1000000000 - entry_zap_s(e) < ZAP_GRACE_S;
 }
 
 static void claim_page_locked(struct claim *c, unsigned i, struct claim_misses *misses, bool *ret_zap)
@@ -91,7 +104,7 @@ static void claim_page_locked(struct claim *c, unsigned i, struct claim_misses *
 
 	switch (entry_state(e)) {
 	case ENTRY_SYSTEM:
-		if (entry_has(e, ENTRY_ZAP)) {
+		if (is_zapped(e)) {
 			*ret_zap = true;
 			pageset_add(&misses->busy, i);
 			break;
@@ -113,7 +126,7 @@ static int claim_system_locked(struct claim *c, unsigned first, unsigned end, st
 
 	block_collapse(&c->sp->table, c->block);
 	e = entry_get(c->block);
-	*ret_zap = entry_has(e, ENTRY_ZAP);
+	*ret_zap = is_zapped(e);
 	if (entry_state(e) == ENTRY_SYSTEM && !*ret_zap) {
 		if (first == 0 && end == PAGES_PER_BLOCK) {
 			entry_set(c->block, entry_migrating(c->token));
@@ -394,7 +407,7 @@ static struct entry value_system(void *ctx, struct entry now, unsigned i)
 	bool *mapped = ctx;
 
 	(void)i;
-	return *mapped && entry_has(now, ENTRY_ZAP) ? entry_zapped() : entry_system();
+	return *mapped && entry_has(now, ENTRY_ZAP) ? entry_zapped(clock_ns() / 1000000000) : entry_system();
 }
 
 bool claim_end_system(struct claim *c, const struct pageset *pages, bool mapped)

@@ -97,8 +97,8 @@ int staging_init(struct staging *st, struct space *sp, uint64_t pool_bytes)
 
 void staging_fini(struct staging *st)
 {
-	/* the mappings are still watched: without their userfaultfd nobody is told that they go */
-	if (st->window)
+	/* after a failed start only: else the userfaultfd is closed, and watches nothing */
+	if (st->window && st->sp->uffd.fd >= 0)
 		(void)uffd_unregister(&st->sp->uffd, st->window, st->window + window_slots(st) * BLOCK_BYTES);
 	uffd_close(&st->bin_uffd);
 	map_own_free((void *)(uintptr_t)st->window, window_slots(st) * BLOCK_BYTES);

@@ -49,14 +49,17 @@ int space_init(struct space *sp, enum uffd_open_mode mode)
 	return r;
 }
 
+void space_stop(struct space *sp)
+{
+	uffd_close(&sp->uffd);
+}
+
 void space_fini(struct space *sp)
 {
-	if (sp->canary)
-		(void)uffd_unregister(&sp->uffd, sp->canary, sp->canary + PAGE_BYTES);
+	space_stop(sp);
 	map_own_free((void *)(uintptr_t)sp->canary, PAGE_BYTES);
 	table_fini(&sp->table);
 	pagemap_close(sp->pagemap_fd);
 	procmap_close(&sp->procmap);
-	uffd_close(&sp->uffd);
 	lock_fini(&sp->arm_lock);
 }

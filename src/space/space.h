@@ -50,6 +50,9 @@ struct space {
 
 /* @mode: see uffd_open(). Return: 0 or -errno, nothing left behind; the log has a sentence. */
 int space_init(struct space *sp, enum uffd_open_mode mode);
+
+/* Watches nothing any more. Only when all is home; before anything watched is unmapped, since nobody would read of it. */
+void space_stop(struct space *sp);
 void space_fini(struct space *sp);
 
 #endif

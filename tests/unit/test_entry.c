@@ -9,8 +9,8 @@ static void unknown_memory_is_the_word_0(void **state)
 	(void)state;
 	assert_int_equal(entry_system().bits, 0);
 	assert_int_equal(entry_state(entry_system()), ENTRY_SYSTEM);
-	assert_int_equal(entry_state(entry_zapped()), ENTRY_SYSTEM);
-	assert_true(entry_has(entry_zapped(), ENTRY_ZAP));
+	assert_int_equal(entry_state(entry_zapped(7)), ENTRY_SYSTEM);
+	assert_true(entry_has(entry_zapped(7), ENTRY_ZAP));
 }
 
 static void an_entry_keeps_what_it_was_made_of(void **state)

@@ -87,14 +87,14 @@ static void files_are_files(void **state)
 	close(mfd);
 }
 
-static void private_dev_zero_is_anonymous(void **state)
+static void private_dev_zero_counts_as_a_file(void **state)
 {
 	int fd = open("/dev/zero", O_RDWR | O_CLOEXEC);
 	char *mem = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 
 	(void)state;
 	assert_ptr_not_equal(mem, MAP_FAILED);
-	check_flags(mem, MAPPING_READ | MAPPING_WRITE);
+	check_flags(mem, MAPPING_READ | MAPPING_WRITE | MAPPING_FILE);
 	munmap(mem, PAGE_BYTES);
 	close(fd);
 }
@@ -268,7 +268,7 @@ int main(void)
 		cmocka_unit_test(without_the_ioctl_the_text_is_read),
 		cmocka_unit_test(protection_is_told),
 		cmocka_unit_test(files_are_files),
-		cmocka_unit_test(private_dev_zero_is_anonymous),
+		cmocka_unit_test(private_dev_zero_counts_as_a_file),
 		cmocka_unit_test(shared_anonymous_memory_is_a_file),
 		cmocka_unit_test(a_gap_yields_the_next_mapping),
 		cmocka_unit_test(both_ways_agree_everywhere),

@@ -104,7 +104,7 @@ static void system_memory_splits(void **state)
 static void zapped_memory_splits(void **state)
 {
 	(void)state;
-	a_split_says_the_same_of_every_page(entry_zapped());
+	a_split_says_the_same_of_every_page(entry_zapped(7));
 	assert_true(entry_has(table_peek(&t, AT + 5 * PAGE_BYTES), ENTRY_ZAP));
 }
 

@@ -100,7 +100,7 @@ static void shared_memory_and_files_cannot_go(void **state)
 	assert_piece(at + BLOCK_BYTES, at + BLOCK_BYTES, at + 2 * BLOCK_BYTES, false, UHMM_SKIP_SHARED);
 	assert_piece(at + 2 * BLOCK_BYTES, at + 2 * BLOCK_BYTES, at + 3 * BLOCK_BYTES, false, UHMM_SKIP_SHARED);
 	assert_piece(at + 3 * BLOCK_BYTES, at + 3 * BLOCK_BYTES, at + 4 * BLOCK_BYTES, false, UHMM_SKIP_FILE);
-	assert_piece(at + 4 * BLOCK_BYTES, at + 4 * BLOCK_BYTES, at + 5 * BLOCK_BYTES, true, 0);
+	assert_piece(at + 4 * BLOCK_BYTES, at + 4 * BLOCK_BYTES, at + 5 * BLOCK_BYTES, false, UHMM_SKIP_FILE);
 	close(mfd);
 	close(zero);
 }
@@ -216,7 +216,7 @@ static void claimed_pages_stay_watched(void **state)
 static void pages_about_to_be_discarded_stay_watched(void **state)
 {
 	(void)state;
-	what_is_away_stays_watched(entry_zapped());
+	what_is_away_stays_watched(entry_zapped(7));
 }
 
 static void what_others_watch_is_refused(void **state)
