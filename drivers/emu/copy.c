@@ -17,16 +17,6 @@
 #include "base/err.h"
 #include "drivers/emu/emu.h"
 
-static bool take_failure(_Atomic int64_t *left)
-{
-	int64_t n = atomic_load_explicit(left, memory_order_relaxed);
-
-	while (n > 0)
-		if (atomic_compare_exchange_weak(left, &n, n - 1))
-			return true;
-	return false;
-}
-
 /* Long waits sleep, the last microseconds spin: a device's latency is not a scheduler's. */
 static void wait_until(uint64_t when_ns)
 {
@@ -49,7 +39,7 @@ static int copy_now(struct emu *e, const struct uhmm_seg *segs, unsigned nr, boo
 {
 	uint64_t began = e->latency || e->bandwidth ? clock_ns() : 0, bytes = 0;
 
-	if (take_failure(out ? &e->copy_out_failures : &e->copy_in_failures))
+	if (emu_take_failure(out ? &e->copy_out_failures : &e->copy_in_failures))
 		return -EIO;
 	for (unsigned i = 0; i < nr; i++) {
 		char *mine = e->memory + segs[i].offset;

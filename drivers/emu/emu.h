@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "uhmm/driver.h"
@@ -50,6 +51,9 @@ int emu_memory_open(struct emu *e, char *ret_why, size_t why_bytes);
 void emu_memory_close(struct emu *e);
 int emu_folio_alloc(void *ctx, uint64_t offset, unsigned order);
 int emu_clear(void *ctx, uint64_t offset, uint64_t bytes);
+
+/* Is this call one of those that shall fail? */
+bool emu_take_failure(_Atomic int64_t *left);
 
 /* copy.c */
 int emu_copy_in(void *ctx, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence);

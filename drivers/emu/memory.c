@@ -24,8 +24,7 @@ void emu_memory_close(struct emu *e)
 	uhmm_host_free(e->memory, e->size);
 }
 
-/* One of the failures that were ordered? */
-static bool take_failure(_Atomic int64_t *left)
+bool emu_take_failure(_Atomic int64_t *left)
 {
 	int64_t n = atomic_load_explicit(left, memory_order_relaxed);
 
@@ -40,7 +39,7 @@ int emu_folio_alloc(void *ctx, uint64_t offset, unsigned order)
 	struct emu *e = ctx;
 
 	(void)offset;
-	return order > 0 && take_failure(&e->alloc_failures) ? -ENOMEM : 0;
+	return order > 0 && emu_take_failure(&e->alloc_failures) ? -ENOMEM : 0;
 }
 
 int emu_clear(void *ctx, uint64_t offset, uint64_t bytes)

@@ -40,6 +40,25 @@ static inline bool pageset_empty(const struct pageset *s)
 	return true;
 }
 
+/* @s becomes what is in @s and in @of; in @s but not in @of; in either. */
+static inline void pageset_keep(struct pageset *s, const struct pageset *of)
+{
+	for (unsigned i = 0; i < PAGES_PER_BLOCK / 64; i++)
+		s->w[i] &= of->w[i];
+}
+
+static inline void pageset_remove(struct pageset *s, const struct pageset *of)
+{
+	for (unsigned i = 0; i < PAGES_PER_BLOCK / 64; i++)
+		s->w[i] &= ~of->w[i];
+}
+
+static inline void pageset_join(struct pageset *s, const struct pageset *of)
+{
+	for (unsigned i = 0; i < PAGES_PER_BLOCK / 64; i++)
+		s->w[i] |= of->w[i];
+}
+
 /* The first member at or after @from, 512 if there is none. */
 static inline unsigned pageset_next(const struct pageset *s, unsigned from)
 {

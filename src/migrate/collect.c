@@ -42,10 +42,8 @@ static int classify(struct piece *p, struct space *sp, uint64_t start, uint64_t 
 		}
 		at = stop;
 	}
-	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++) {
-		p->copy.w[w] &= p->claim.mine.w[w];
-		p->clear.w[w] &= p->claim.mine.w[w];
-	}
+	pageset_keep(&p->copy, &p->claim.mine);
+	pageset_keep(&p->clear, &p->claim.mine);
 	return 0;
 }
 

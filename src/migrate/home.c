@@ -64,8 +64,7 @@ static int settle(struct mover *mv, struct claim *c, struct device *dev, const s
 		for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
 			mv->folios.offset[i] = head + i * PAGE_BYTES;
 	}
-	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
-		gone.w[w] &= ~left->w[w];
+	pageset_remove(&gone, left);
 	release_folios(dev, &mv->folios, &gone);
 	moved[0] += pageset_count(&gone);
 	stay(mv, c, dev, left);

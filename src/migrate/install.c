@@ -65,8 +65,7 @@ int install_device(struct claim *c, struct device *dev, struct folios *f, const 
 			return -ENOMEM;
 		waiters = claim_end(c, pages, value_on_device, &x);
 	}
-	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
-		dropped.w[w] &= ~x.installed.w[w];
+	pageset_remove(&dropped, &x.installed);
 	if (!pageset_empty(&dropped)) {
 		counter_add(&c->sp->counters.dropped_pages, pageset_count(&dropped));
 		release_folios(dev, f, &dropped);
@@ -112,8 +111,7 @@ void install_piece(struct mover *mv, struct piece *p, struct tally *t)
 	t->moved_folios[order] += pageset_count(&done) >> order;
 	pageset_for_each(&p->clear, i)
 		t->cleared_pages += pageset_has(&done, i);
-	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
-		all.w[w] &= ~done.w[w];
+	pageset_remove(&all, &done);
 	tally_skip(t, UHMM_SKIP_RACED, pageset_count(&all));
 }
 
@@ -151,14 +149,12 @@ static void end_dead(struct home *h)
 	struct pageset dead;
 
 	claim_look(h->c, &dead);
-	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
-		dead.w[w] &= h->todo.w[w];
+	pageset_keep(&dead, &h->todo);
 	if (pageset_empty(&dead))
 		return;
 	counter_add(&h->c->sp->counters.dropped_pages, pageset_count(&dead));
 	(void)claim_end_system(h->c, &dead, false);
-	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
-		h->todo.w[w] &= ~dead.w[w];
+	pageset_remove(&h->todo, &dead);
 	h->wake = true;
 }
 
@@ -276,12 +272,10 @@ void install_back(struct piece *p, const struct pageset *pages)
 {
 	struct pageset bytes = *pages, holes = *pages;
 
-	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++) {
-		bytes.w[w] &= p->copy.w[w];
-		holes.w[w] &= p->clear.w[w];
-		p->copy.w[w] &= ~bytes.w[w];
-		p->clear.w[w] &= ~holes.w[w];
-	}
+	pageset_keep(&bytes, &p->copy);
+	pageset_keep(&holes, &p->clear);
+	pageset_remove(&p->copy, &bytes);
+	pageset_remove(&p->clear, &holes);
 	if (!pageset_empty(&holes) && claim_end_system(&p->claim, &holes, true))
 		claim_wake(&p->claim);
 	while (!pageset_empty(&bytes)) {

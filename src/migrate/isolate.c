@@ -29,10 +29,8 @@ static void give_up(struct piece *p, const struct pageset *pages, enum uhmm_skip
 	if (!n)
 		return;
 	tally_skip(t, why, n);
-	pageset_for_each(pages, i) {
-		pageset_del(&p->copy, i);
-		pageset_del(&p->clear, i);
-	}
+	pageset_remove(&p->copy, pages);
+	pageset_remove(&p->clear, pages);
 	if (claim_end_system(&p->claim, pages, true))
 		claim_wake(&p->claim);
 }
@@ -40,12 +38,13 @@ static void give_up(struct piece *p, const struct pageset *pages, enum uhmm_skip
 /* Gives up what an event has marked. Return: the pages of copy that are left. */
 static struct pageset drop_dead(struct piece *p, const struct pageset *isolated, struct tally *t)
 {
-	struct pageset dead;
+	struct pageset dead, moved;
 
 	claim_look(&p->claim, &dead);
 	/* what mremap takes away stays in the program, at its new place */
-	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
-		dead.w[w] |= p->claim.moved.w[w] & ~isolated->w[w];
+	moved = p->claim.moved;
+	pageset_remove(&moved, isolated);
+	pageset_join(&dead, &moved);
 	if (!p->claim.whole && p->kind != PIECE_PAGES)
 		p->kind = PIECE_PAGES; /* an event has split the block */
 	give_up(p, &dead, UHMM_SKIP_RACED, t);
@@ -148,12 +147,11 @@ static void isolate_runs(struct space *sp, struct piece *p, struct tally *t)
 			give_up(p, &one, reason(sp, p->claim.addr + first * PAGE_BYTES, r), t);
 		}
 		/* what was given up, by us or by an event, is no longer in copy */
-		for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
-			todo.w[w] &= p->copy.w[w];
+		pageset_keep(&todo, &p->copy);
 	}
 	/* what has moved, less what an event took from us afterwards */
-	for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
-		p->copy.w[w] = done.w[w] & p->claim.mine.w[w];
+	p->copy = done;
+	pageset_keep(&p->copy, &p->claim.mine);
 }
 
 /* Pages that are the zero page, now that nobody can write to them, need not be copied. */

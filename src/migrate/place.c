@@ -21,8 +21,6 @@ static void place_pages(struct piece *p, struct tally *t)
 
 void place_folios(struct mover *mv, struct piece *p, struct tally *t)
 {
-	struct pageset all = pageset_all;
-
 	(void)mv;
 	if (claim_empty(&p->claim))
 		return;
@@ -33,8 +31,8 @@ void place_folios(struct mover *mv, struct piece *p, struct tally *t)
 			return;
 	}
 	if (atomic_load(&p->dev->closing) || claim_split(&p->claim)) {
-		for (unsigned w = 0; w < PAGES_PER_BLOCK / 64; w++)
-			all.w[w] = p->claim.mine.w[w];
+		struct pageset all = p->claim.mine;
+
 		tally_skip(t, UHMM_SKIP_NO_ROOM, pageset_count(&all));
 		install_back(p, &all);
 		return;
