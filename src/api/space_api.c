@@ -14,6 +14,7 @@
 #include "os/fail.h"
 #include "os/map.h"
 #include "os/sysinfo.h"
+#include "space/vma.h"
 
 #define DEFAULT_POOL_BYTES (UINT64_C(256) << 20)
 #define DEFAULT_THREADS    4u
@@ -30,6 +31,7 @@ struct uhmm_space *space_current(void)
 void space_forget(void)
 {
 	atomic_store(&current, NULL);
+	map_own_forget_all();
 }
 
 int check_process(const char *call, const struct uhmm_space *space)
@@ -104,7 +106,6 @@ static int start(struct uhmm_space *s, const struct uhmm_space_opts *o)
 		return 0;
 	faults_fini(&s->faults);
 fini_migrator:
-	space_stop(&s->sp);
 	migrator_fini(&s->migrator);
 fini_space:
 	space_fini(&s->sp);
@@ -130,8 +131,8 @@ int uhmm_open(const struct uhmm_space_opts *opts, struct uhmm_space **ret_space)
 		log_say(UHMM_LOG_ERROR, "uhmm_open(): there is no memory for the space");
 		return -ENOMEM;
 	}
-	if (!space_current())
-		space_forget();
+	if (atomic_load(&current) && !space_current())
+		space_forget(); /* a child made without fork handlers */
 	if (!atomic_compare_exchange_strong(&current, &none, s)) {
 		map_own_free(s, sizeof(*s));
 		log_say(UHMM_LOG_ERROR, "uhmm_open(): this process has an open space already; there is one for all of it");
@@ -167,9 +168,9 @@ int uhmm_close(struct uhmm_space *space)
 			return r;
 	}
 	jobs_fini(&space->jobs);
+	vma_disarm_all(&space->sp);
 	/* nothing is away: faults that still come are touches of holes, which the kernel fills once nobody watches */
 	faults_fini(&space->faults);
-	space_stop(&space->sp);
 	migrator_fini(&space->migrator);
 	space_fini(&space->sp);
 	lock_fini(&space->lock);

@@ -97,11 +97,12 @@ int staging_init(struct staging *st, struct space *sp, uint64_t pool_bytes)
 
 void staging_fini(struct staging *st)
 {
-	/* after a failed start only: else the userfaultfd is closed, and watches nothing */
-	if (st->window && st->sp->uffd.fd >= 0)
-		(void)uffd_unregister(&st->sp->uffd, st->window, st->window + window_slots(st) * BLOCK_BYTES);
+	uint64_t window_bytes = window_slots(st) * BLOCK_BYTES;
+
+	/* what is still watched stays mapped: nobody reads events any more */
+	if (st->window && uffd_release(&st->sp->uffd, st->window, st->window + window_bytes))
+		map_own_free((void *)(uintptr_t)st->window, window_bytes);
 	uffd_close(&st->bin_uffd);
-	map_own_free((void *)(uintptr_t)st->window, window_slots(st) * BLOCK_BYTES);
 	map_own_free((void *)(uintptr_t)st->nursery, NURSERY_SLOTS * BLOCK_BYTES);
 	map_own_free((void *)(uintptr_t)st->bin, BIN_SLOTS * BLOCK_BYTES);
 	map_own_free(st->memory, (3 * (uint64_t)window_slots(st) + NURSERY_SLOTS) * sizeof(uint32_t));

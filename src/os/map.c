@@ -47,6 +47,13 @@ static void forget(uint64_t start)
 	lock_drop(&own.lock);
 }
 
+void map_own_forget_all(void)
+{
+	lock_init(&own.lock, LOCK_LEAF); /* a thread that is not here may have held it */
+	for (unsigned i = 0; i < NR_PIECES; i++)
+		own.piece[i].end = 0;
+}
+
 bool map_is_own(uint64_t start, uint64_t end, uint64_t *ret_start, uint64_t *ret_end)
 {
 	bool found = false;

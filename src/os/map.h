@@ -20,6 +20,9 @@ void map_own_free(void *mem, uint64_t bytes);
 /* Also counts [start, end), which the caller has from elsewhere, as ours. Return: 0, or -ENOSPC after 256 pieces. */
 int map_own_add(uint64_t start, uint64_t end);
 
+/* In a child of fork: none of the parent's is mapped here, and its addresses are anybody's. */
+void map_own_forget_all(void);
+
 /* Does [start, end) touch memory of our own? @ret_start, @ret_end: the first piece of ours in it. */
 bool map_is_own(uint64_t start, uint64_t end, uint64_t *ret_start, uint64_t *ret_end);
 

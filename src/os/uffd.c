@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/pages.h"
 #include "os/fail.h"
+#include "os/thread.h"
 #include "os/uapi.h"
 
 #define EVENTS          (UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMAP)
@@ -201,6 +202,18 @@ int uffd_unregister(const struct uffd *u, uint64_t start, uint64_t end)
 	case ENOMEM: return UFFD_E_NO_MEMORY;
 	default:     return -err;
 	}
+}
+
+bool uffd_release(const struct uffd *u, uint64_t start, uint64_t end)
+{
+	for (unsigned tries = 0; tries < 100; tries++) {
+		int r = uffd_unregister(u, start, end);
+
+		if (r != UFFD_E_NO_MEMORY && r >= 0)
+			return true;
+		thread_pause(tries);
+	}
+	return false;
 }
 
 /* What a failed MOVE, COPY, ZEROPAGE or POISON says. */

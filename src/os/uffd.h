@@ -54,6 +54,10 @@ enum uffd_outcome {
 int uffd_register(const struct uffd *u, uint64_t start, uint64_t end);
 int uffd_unregister(const struct uffd *u, uint64_t start, uint64_t end);
 
+/* The same, trying again while the kernel has no memory. Return: it is not watched any more. What still is must never be
+ * unmapped once nobody reads events: that would wait for ever. */
+bool uffd_release(const struct uffd *u, uint64_t start, uint64_t end);
+
 /*
  * Moves pages, without copying them, into the watched empty range [dst, dst + len). One huge page moves as one when both
  * ends are aligned, len covers it and dst has no page table.

@@ -51,13 +51,15 @@ int space_init(struct space *sp, enum uffd_open_mode mode)
 
 void space_stop(struct space *sp)
 {
+	if (sp->canary && uffd_release(&sp->uffd, sp->canary, sp->canary + PAGE_BYTES))
+		map_own_free((void *)(uintptr_t)sp->canary, PAGE_BYTES);
+	sp->canary = 0;
 	uffd_close(&sp->uffd);
 }
 
 void space_fini(struct space *sp)
 {
 	space_stop(sp);
-	map_own_free((void *)(uintptr_t)sp->canary, PAGE_BYTES);
 	table_fini(&sp->table);
 	pagemap_close(sp->pagemap_fd);
 	procmap_close(&sp->procmap);

@@ -51,7 +51,7 @@ struct space {
 /* @mode: see uffd_open(). Return: 0 or -errno, nothing left behind; the log has a sentence. */
 int space_init(struct space *sp, enum uffd_open_mode mode);
 
-/* Watches nothing any more. Only when all is home; before anything watched is unmapped, since nobody would read of it. */
+/* Closes the userfaultfd. Only when all is home and nothing of the program is watched. */
 void space_stop(struct space *sp);
 void space_fini(struct space *sp);
 

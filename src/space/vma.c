@@ -140,6 +140,18 @@ void vma_disarm(struct space *sp, uint64_t start, uint64_t end)
 	lock_drop(&sp->arm_lock);
 }
 
+/* Closing the userfaultfd would not do: a child of fork has a copy of it, and as long as that lives so does the watch. */
+void vma_disarm_all(struct space *sp)
+{
+	struct mapping m = { .end = 0 };
+
+	while (!procmap_find(&sp->procmap, m.end, &m)) {
+		/* what has become unfit since, by mprotect, may be watched all the same */
+		if (!(m.flags & (MAPPING_SHARED | MAPPING_FILE)))
+			(void)uffd_release(&sp->uffd, m.start, m.end);
+	}
+}
+
 bool vma_wants_huge(struct space *sp, uint64_t addr)
 {
 	(void)sp;

@@ -39,6 +39,9 @@ int vma_arm_again(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_
  * thread. */
 void vma_disarm(struct space *sp, uint64_t start, uint64_t end);
 
+/* Stops watching everything; nothing is away, and nobody is arming. */
+void vma_disarm_all(struct space *sp);
+
 /* May new pages of the mapping at @addr be huge? Reads /proc/self/smaps when THP is set to madvise: milliseconds. */
 bool vma_wants_huge(struct space *sp, uint64_t addr);
 
