@@ -126,13 +126,13 @@ int uhmm_open(const struct uhmm_space_opts *opts, struct uhmm_space **ret_space)
 	r = read_options(opts, &o);
 	if (r)
 		return r;
+	if (atomic_load(&current) && !space_current())
+		space_forget(); /* a child made without fork handlers */
 	s = map_own(sizeof(*s), 0);
 	if (!s) {
 		log_say(UHMM_LOG_ERROR, "uhmm_open(): there is no memory for the space");
 		return -ENOMEM;
 	}
-	if (atomic_load(&current) && !space_current())
-		space_forget(); /* a child made without fork handlers */
 	if (!atomic_compare_exchange_strong(&current, &none, s)) {
 		map_own_free(s, sizeof(*s));
 		log_say(UHMM_LOG_ERROR, "uhmm_open(): this process has an open space already; there is one for all of it");

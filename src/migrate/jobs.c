@@ -2,6 +2,7 @@
 #include "migrate/jobs.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -48,8 +49,9 @@ static struct job *pick_locked(struct jobs *j)
 
 static void wake_workers_locked(struct jobs *j, unsigned n)
 {
-	for (unsigned idle = j->nr_idle; n && idle; n--, idle--)
-		pthread_cond_signal(&j->posted);
+	atomic_fetch_add(&j->posted, 1);
+	if (n && j->nr_idle)
+		thread_wake(&j->posted, n);
 }
 
 static void merge(struct tally *into, const struct tally *t)
@@ -77,26 +79,40 @@ static void count(struct counters *n, const struct job *job)
 	}
 }
 
+/* A slot has become free, or a pause may begin. */
+static void tell_program(struct jobs *j)
+{
+	atomic_fetch_add(&j->freed, 1);
+	thread_wake(&j->freed, INT_MAX);
+}
+
 static void enter_locked(struct jobs *j, struct job *job)
 {
 	job->active++;
-	j->nr_active++;
+	atomic_fetch_add(&j->nr_active, 1);
+}
+
+static void leave_active(struct jobs *j)
+{
+	if (atomic_fetch_sub(&j->nr_active, 1) == 1 && atomic_load(&j->paused))
+		tell_program(j);
 }
 
 /* A chunk or a batch has ended; perhaps the job has, too. */
 static void leave_locked(struct jobs *j, struct job *job)
 {
-	if (!--j->nr_active)
-		pthread_cond_broadcast(&j->done);
+	leave_active(j);
 	if (--job->active || job->cursor < job->end)
 		return;
 	count(&j->m->sp->counters, job);
-	job->state = JOB_DONE;
 	if (job->detached) {
-		job->state = JOB_FREE;
-		j->nr_prefetches--;
+		atomic_store(&job->state, JOB_FREE);
+		atomic_fetch_sub(&j->nr_prefetches, 1);
+		tell_program(j);
+	} else {
+		atomic_store(&job->state, JOB_DONE);
+		thread_wake(&job->state, 1);
 	}
-	pthread_cond_broadcast(&j->done);
 }
 
 /* ---- home, and disarming: by chunks ---- */
@@ -222,6 +238,27 @@ static void copy_pieces_locked(struct worker *w)
 	lock_take(&j->lock);
 }
 
+/* Return: there was something to do. */
+static bool work_once_locked(struct worker *w)
+{
+	struct jobs *j = w->jobs;
+	struct job_batch *jb = free_batch_locked(w);
+	struct job *job;
+
+	if (find_piece_locked(j)) {
+		copy_pieces_locked(w);
+		return true;
+	}
+	job = pick_locked(j);
+	if (job && job->kind != JOB_TO_DEVICE)
+		run_chunk_locked(w, job);
+	else if (job && jb)
+		fill_batch_locked(w, job, jb);
+	else
+		return false;
+	return true;
+}
+
 static void *work(void *arg)
 {
 	struct worker *w = arg;
@@ -229,25 +266,22 @@ static void *work(void *arg)
 
 	lock_take(&j->lock);
 	for (;;) {
-		struct job_batch *jb = free_batch_locked(w);
-		struct job *job;
+		uint32_t seen = atomic_load(&j->posted);
+		bool worked;
 
-		if (find_piece_locked(j)) {
-			copy_pieces_locked(w);
+		/* active before it looks whether there is a pause: who pauses looks at these two in the other order */
+		atomic_fetch_add(&j->nr_active, 1);
+		worked = work_once_locked(w);
+		leave_active(j);
+		if (worked)
 			continue;
-		}
-		job = pick_locked(j);
-		if (job && job->kind != JOB_TO_DEVICE) {
-			run_chunk_locked(w, job);
-		} else if (job && jb) {
-			fill_batch_locked(w, job, jb);
-		} else {
-			if (j->stop)
-				break;
-			j->nr_idle++;
-			lock_wait(&j->lock, &j->posted);
-			j->nr_idle--;
-		}
+		if (atomic_load(&j->stop))
+			break;
+		j->nr_idle++;
+		lock_drop(&j->lock);
+		thread_wait(&j->posted, seen);
+		lock_take(&j->lock);
+		j->nr_idle--;
 	}
 	lock_drop(&j->lock);
 	return NULL;
@@ -284,14 +318,11 @@ int jobs_init(struct jobs *j, struct migrator *m, unsigned nr_workers)
 
 	j->m = m;
 	lock_init(&j->lock, LOCK_LEAF);
-	pthread_cond_init(&j->posted, NULL);
-	pthread_cond_init(&j->done, NULL);
 	while (!r && j->nr_workers < nr_workers) {
 		/* the workers before it look through all that count */
 		r = worker_start(&j->worker[j->nr_workers], j);
-		lock_take(&j->lock);
-		j->nr_workers += !r;
-		lock_drop(&j->lock);
+		if (!r)
+			atomic_fetch_add(&j->nr_workers, 1);
 	}
 	if (r)
 		jobs_fini(j);
@@ -300,10 +331,9 @@ int jobs_init(struct jobs *j, struct migrator *m, unsigned nr_workers)
 
 void jobs_fini(struct jobs *j)
 {
-	lock_take(&j->lock);
-	j->stop = true;
-	pthread_cond_broadcast(&j->posted);
-	lock_drop(&j->lock);
+	atomic_store(&j->stop, true);
+	atomic_fetch_add(&j->posted, 1);
+	thread_wake(&j->posted, INT_MAX);
 	for (unsigned i = 0; i < j->nr_workers; i++) {
 		thread_join(&j->worker[i].thread);
 		batch_fini(&j->worker[i].batch[0].batch);
@@ -311,67 +341,78 @@ void jobs_fini(struct jobs *j)
 		mover_fini(&j->worker[i].mover);
 	}
 	j->nr_workers = 0;
-	pthread_cond_destroy(&j->posted);
-	pthread_cond_destroy(&j->done);
 	lock_fini(&j->lock);
 }
 
-static struct job *free_slot_locked(struct jobs *j)
+/* ---- for threads of the program: without locks ---- */
+
+static struct job *take_slot(struct jobs *j)
 {
-	for (unsigned i = 0; i < JOB_SLOTS; i++)
-		if (j->job[i].state == JOB_FREE)
+	for (unsigned i = 0; i < JOB_SLOTS; i++) {
+		uint32_t is_free = JOB_FREE;
+
+		if (atomic_compare_exchange_strong(&j->job[i].state, &is_free, JOB_FILLING))
 			return &j->job[i];
+	}
 	return NULL;
 }
 
-static void post_locked(struct jobs *j, struct job *job, enum job_kind kind, uint64_t start, uint64_t end,
-			struct device *dev)
+static void post(struct jobs *j, struct job *job, enum job_kind kind, uint64_t start, uint64_t end, struct device *dev)
 {
-	*job = (struct job){ .state = JOB_QUEUED, .kind = kind, .cursor = start, .end = end, .dev = dev,
-			     .chunk_bytes = chunk_bytes(j, kind, end - start), .serial = j->next_serial++ };
-	pthread_cond_signal(&j->posted);
+	job->kind = kind;
+	job->cursor = start;
+	job->end = end;
+	job->dev = dev;
+	job->chunk_bytes = chunk_bytes(j, kind, end - start);
+	job->serial = atomic_fetch_add(&j->next_serial, 1);
+	job->filling = false;
+	job->active = 0;
+	memset(&job->tally, 0, sizeof(job->tally));
+	atomic_store(&job->state, JOB_QUEUED);
+	atomic_fetch_add(&j->posted, 1);
+	thread_wake(&j->posted, 1);
 }
 
 void jobs_run(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, struct device *dev, bool urgent,
 	      struct tally *ret)
 {
 	struct job *job;
+	uint32_t seen;
 
-	lock_take(&j->lock);
-	while (!(job = free_slot_locked(j)))
-		lock_wait(&j->lock, &j->done);
-	post_locked(j, job, kind, start, end, dev);
+	for (seen = atomic_load(&j->freed); !(job = take_slot(j)); seen = atomic_load(&j->freed))
+		thread_wait(&j->freed, seen);
+	job->detached = false;
 	job->urgent = urgent;
-	while (job->state != JOB_DONE)
-		lock_wait(&j->lock, &j->done);
+	post(j, job, kind, start, end, dev);
+	while (atomic_load(&job->state) != JOB_DONE)
+		thread_wait(&job->state, JOB_QUEUED);
 	*ret = job->tally;
-	job->state = JOB_FREE;
-	pthread_cond_broadcast(&j->done); /* the slot may be waited for */
-	lock_drop(&j->lock);
+	atomic_store(&job->state, JOB_FREE);
+	tell_program(j); /* the slot may be waited for */
 }
 
 int jobs_post(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, struct device *dev)
 {
 	struct job *job = NULL;
 
-	lock_take(&j->lock);
-	if (j->nr_prefetches < MAX_PREFETCHES)
-		job = free_slot_locked(j);
-	if (job) {
-		post_locked(j, job, kind, start, end, dev);
-		job->detached = true;
-		j->nr_prefetches++;
+	if (atomic_fetch_add(&j->nr_prefetches, 1) < MAX_PREFETCHES)
+		job = take_slot(j);
+	if (!job) {
+		atomic_fetch_sub(&j->nr_prefetches, 1);
+		return -EAGAIN;
 	}
-	lock_drop(&j->lock);
-	return job ? 0 : -EAGAIN;
+	job->detached = true;
+	job->urgent = false;
+	post(j, job, kind, start, end, dev);
+	return 0;
 }
 
-static bool detached_before_locked(const struct jobs *j, uint64_t serial, const struct device *dev)
+static bool detached_before(struct jobs *j, uint64_t serial, const struct device *dev)
 {
 	for (unsigned i = 0; i < JOB_SLOTS; i++) {
 		const struct job *job = &j->job[i];
 
-		if (job->state == JOB_QUEUED && job->detached && job->serial < serial && (!dev || job->dev == dev))
+		if (atomic_load(&job->state) == JOB_QUEUED && job->detached && job->serial < serial && (!dev || job->dev == dev))
 			return true;
 	}
 	return false;
@@ -379,25 +420,25 @@ static bool detached_before_locked(const struct jobs *j, uint64_t serial, const 
 
 void jobs_wait_detached(struct jobs *j, const struct device *dev)
 {
-	lock_take(&j->lock);
-	for (uint64_t serial = j->next_serial; detached_before_locked(j, serial, dev);)
-		lock_wait(&j->lock, &j->done);
-	lock_drop(&j->lock);
+	uint64_t serial = atomic_load(&j->next_serial);
+	uint32_t seen;
+
+	for (seen = atomic_load(&j->freed); detached_before(j, serial, dev); seen = atomic_load(&j->freed))
+		thread_wait(&j->freed, seen);
 }
 
 void jobs_pause(struct jobs *j)
 {
-	lock_take(&j->lock);
-	j->paused++;
-	while (j->nr_active)
-		lock_wait(&j->lock, &j->done);
-	lock_drop(&j->lock);
+	uint32_t seen;
+
+	atomic_fetch_add(&j->paused, 1);
+	for (seen = atomic_load(&j->freed); atomic_load(&j->nr_active); seen = atomic_load(&j->freed))
+		thread_wait(&j->freed, seen);
 }
 
 void jobs_resume(struct jobs *j)
 {
-	lock_take(&j->lock);
-	j->paused--;
-	pthread_cond_broadcast(&j->posted);
-	lock_drop(&j->lock);
+	atomic_fetch_sub(&j->paused, 1);
+	atomic_fetch_add(&j->posted, 1);
+	thread_wake(&j->posted, INT_MAX);
 }

@@ -5,7 +5,9 @@
 /*
  * The threads that migrate. A thread of the program never moves pages itself: it could be interrupted by a signal handler,
  * or stand on a stack, that touches the very page it holds - and wait for itself. It posts a job and waits; the workers
- * run on memory of our own with signals blocked.
+ * run on memory of our own with signals blocked. Nor does it take a lock that a worker needs: it could be stopped, with the
+ * lock held, by a touch of its own stack that waits for that worker. So jobs are posted, waited for and paused without
+ * locks; what the workers share among themselves has one.
  *
  * On the way to a device one worker at a time fills a batch of isolated blocks, and all take pieces of it to copy; with a
  * device that copies by itself, each keeps one copy in flight while it starts the next. On the way home the range is cut
@@ -25,24 +27,30 @@
 enum job_kind { JOB_TO_DEVICE, JOB_TO_SYSTEM, JOB_DISARM };
 
 struct job {
-	/* guarded by jobs.lock */
-	enum { JOB_FREE, JOB_QUEUED, JOB_DONE } state;
+	/* atomic; FREE -> FILLING and DONE -> FREE by who posts, the rest by workers. Whoever posts sleeps on it */
+	_Atomic uint32_t state;
+
+	/* written while FILLING, constant while QUEUED */
 	enum job_kind kind;
 	bool detached;            /* nobody waits for it: a prefetch */
 	bool urgent;              /* runs even while the others are paused */
-	uint64_t cursor, end;     /* what no worker has taken yet */
 	uint64_t chunk_bytes;     /* not to a device */
-	bool filling;             /* to a device: a worker is making a batch */
-	unsigned active;          /* workers in it, and batches of it */
 	uint64_t serial;          /* order of posting */
 	struct device *dev;
+
+	/* guarded by jobs.lock while QUEUED */
+	uint64_t cursor, end;     /* what no worker has taken yet */
+	bool filling;             /* to a device: a worker is making a batch */
+	unsigned active;          /* workers in it, and batches of it */
 	struct tally tally;
 };
+
+enum { JOB_FREE, JOB_FILLING, JOB_QUEUED, JOB_DONE };
 
 struct jobs {
 	/* constant after jobs_init() */
 	struct migrator *m;
-	unsigned nr_workers;
+	_Atomic unsigned nr_workers; /* grows while they are started */
 	struct worker {
 		struct jobs *jobs;
 		struct thread thread;
@@ -54,16 +62,19 @@ struct jobs {
 		} batch[2];               /* one may still be copied by others while the next is filled */
 	} worker[MAX_WORKERS];
 
-	/* guarded by lock (rank LEAF) */
-	struct lock lock;
-	pthread_cond_t posted, done;
+	/* atomic: what threads of the program share with workers */
 	struct job job[JOB_SLOTS];
-	uint64_t next_serial;
-	unsigned nr_prefetches;
-	unsigned nr_active;       /* chunks and batches being worked on */
-	unsigned nr_idle;         /* workers that wait for a job */
-	unsigned paused;
-	bool stop;
+	_Atomic uint32_t posted;  /* grows when there may be work; workers sleep on it */
+	_Atomic uint32_t freed;   /* grows when a slot becomes free, or nobody is active; others sleep on it */
+	_Atomic uint64_t next_serial;
+	_Atomic unsigned nr_prefetches;
+	_Atomic unsigned nr_active; /* chunks and batches being worked on, and workers that are looking for one */
+	_Atomic unsigned paused;
+	atomic_bool stop;
+
+	/* guarded by lock (rank LEAF), for workers alone */
+	struct lock lock;
+	unsigned nr_idle;         /* workers that sleep */
 };
 
 /* Return: 0 or -errno. */

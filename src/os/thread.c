@@ -2,9 +2,12 @@
 #include "os/thread.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "os/fail.h"
@@ -60,6 +63,16 @@ void thread_pause(unsigned n)
 		sched_yield();
 	else
 		nanosleep(&t, NULL);
+}
+
+void thread_wait(_Atomic uint32_t *word, uint32_t seen)
+{
+	(void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+}
+
+void thread_wake(_Atomic uint32_t *word, unsigned n)
+{
+	(void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
 }
 
 unsigned thread_cpus(void)

@@ -8,6 +8,8 @@
  */
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
 
 struct thread {
 	pthread_t id;
@@ -21,6 +23,10 @@ void thread_join(struct thread *t);
 /* Lets others run, while waiting for something that takes them microseconds: the @n-th time in a row, from 0, it spins,
  * then yields, then sleeps for 50 us. */
 void thread_pause(unsigned n);
+
+/* Sleeps while *@word is @seen; may return early. And lets at most @n of those who sleep go on. */
+void thread_wait(_Atomic uint32_t *word, uint32_t seen);
+void thread_wake(_Atomic uint32_t *word, unsigned n);
 
 /* How many CPUs this process may run on. */
 unsigned thread_cpus(void);

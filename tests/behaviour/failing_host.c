@@ -82,10 +82,21 @@ static bool again(const char *call, int r, const char *documented)
 #define DISCARD_ERRORS " -11 -12 "
 #define CLOSE_ERRORS   " -5 -12 "
 
+/* A page that has just been touched may still be in a fault thread's hands: that is no failure, it goes a moment later. */
+static bool only_raced(int r, const struct uhmm_result *res)
+{
+	return r == UHMM_E_PARTIAL &&
+	       skipped(res, 1u << UHMM_SKIP_RACED | 1u << UHMM_SKIP_ABSENT) == skipped(res, ANY_REASON);
+}
+
 static void leave(struct area *a)
 {
-	while (again("uhmm_to_device", uhmm_to_device(space, a->mem, a->bytes, dev, 0, NULL), MIGRATE_ERRORS))
-		;
+	RESULT(res);
+	int r;
+
+	do {
+		r = uhmm_to_device(space, a->mem, a->bytes, dev, 0, &res);
+	} while (only_raced(r, &res) || again("uhmm_to_device", r, MIGRATE_ERRORS));
 }
 
 static void come_home(struct area *a)

@@ -61,7 +61,7 @@ static inline struct uhmm_device *open_device(const char *spec)
 static inline void rig_open(const char *spec)
 {
 	signal(SIGALRM, too_long);
-	alarm(20); /* a hang ends here, and not with the whole run */
+	alarm(110); /* a hang ends here, and not with the whole run */
 	space = open_space_or_skip(NULL);
 	if (uhmm_device_open(space, spec, &dev))
 		exit(1);
