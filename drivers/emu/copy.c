@@ -3,8 +3,9 @@
  * emu's copies. The cost model is honest about time only: the bytes are copied first, and then the call waits until the
  * latency and the bandwidth asked for are reached, if the copy itself was faster.
  *
- * With async=on an engine thread does the copies in order, and a caller gets a fence: the queue's slot and the number of
- * the copy. A full queue makes the caller wait, as a ring of a real device does.
+ * With async=on an engine thread does the copies in order, and a caller gets a fence: the number of the copy and its slot in
+ * the queue. A copy takes any free slot, not the next in turn: a caller may keep one fence while it starts other copies, and
+ * would wait for itself when its turn came round.
  */
 #include <errno.h>
 #include <signal.h>
@@ -64,6 +65,28 @@ static int copy_now(struct emu *e, const struct uhmm_seg *segs, unsigned nr, boo
 
 static struct emu_copy *slot_of(struct emu *e, uint64_t fence) { return &e->queue[fence % EMU_QUEUE]; }
 
+static struct emu_copy *free_slot(struct emu *e)
+{
+	for (unsigned i = 0; i < EMU_QUEUE; i++)
+		if (!e->queue[i].fence)
+			return &e->queue[i];
+	return NULL;
+}
+
+/* The copy that was posted first of those not done. */
+static struct emu_copy *first_to_do(struct emu *e)
+{
+	struct emu_copy *first = NULL;
+
+	for (unsigned i = 0; i < EMU_QUEUE; i++) {
+		struct emu_copy *c = &e->queue[i];
+
+		if (c->fence && !c->done && (!first || c->fence < first->fence))
+			first = c;
+	}
+	return first;
+}
+
 static int post(struct emu *e, const struct uhmm_seg *segs, unsigned nr, bool out, uint64_t *ret_fence)
 {
 	struct emu_copy *c;
@@ -71,10 +94,9 @@ static int post(struct emu *e, const struct uhmm_seg *segs, unsigned nr, bool ou
 	if (nr > EMU_SEGS)
 		return -EINVAL;
 	pthread_mutex_lock(&e->lock);
-	while (slot_of(e, e->next_fence)->fence)
+	while (!(c = free_slot(e)))
 		pthread_cond_wait(&e->finished, &e->lock);
-	c = slot_of(e, e->next_fence);
-	c->fence = e->next_fence++;
+	c->fence = ++e->last_copy * EMU_QUEUE + (uint64_t)(c - e->queue);
 	memcpy(c->segs, segs, nr * sizeof(*segs));
 	c->nr = nr;
 	c->out = out;
@@ -106,11 +128,11 @@ static void *engine(void *arg)
 	struct emu *e = arg;
 
 	pthread_mutex_lock(&e->lock);
-	for (uint64_t next = 1;;) {
-		struct emu_copy *c = slot_of(e, next);
+	for (;;) {
+		struct emu_copy *c = first_to_do(e);
 		int r;
 
-		if (c->fence != next) {
+		if (!c) {
 			if (e->stop)
 				break;
 			pthread_cond_wait(&e->posted, &e->lock);
@@ -121,7 +143,6 @@ static void *engine(void *arg)
 		pthread_mutex_lock(&e->lock);
 		c->result = r;
 		c->done = 1;
-		next++;
 		pthread_cond_broadcast(&e->finished);
 	}
 	pthread_mutex_unlock(&e->lock);
@@ -138,7 +159,6 @@ int emu_engine_start(struct emu *e)
 		return -ENOMEM;
 	for (unsigned i = 0; i < EMU_QUEUE; i++)
 		e->queue[i].segs = e->seg_memory + i * EMU_SEGS;
-	e->next_fence = 1;
 	pthread_mutex_init(&e->lock, NULL);
 	pthread_cond_init(&e->posted, NULL);
 	pthread_cond_init(&e->finished, NULL);

@@ -41,7 +41,7 @@ struct emu {
 	pthread_cond_t posted, finished;
 	struct emu_copy queue[EMU_QUEUE];
 	struct uhmm_seg *seg_memory;
-	uint64_t next_fence;
+	uint64_t last_copy;
 	int stop, engine_runs;
 	pthread_t engine;
 };

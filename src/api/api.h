@@ -52,6 +52,10 @@ struct uhmm_device *device_handle(struct uhmm_space *space, unsigned index);
 /* The built-in drivers, made known at the first need. */
 void drivers_init(void);
 
+/* Held while the space appears or disappears, and from before a fork until after it: a fork meets a whole space or none. */
+void fork_lock(void);
+void fork_unlock(void);
+
 /* fork(2): home first, then fork (fork.c). */
 void fork_init(void);
 

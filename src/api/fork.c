@@ -16,6 +16,18 @@
 #include "base/log.h"
 #include "os/map.h"
 
+static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+
+void fork_lock(void)
+{
+	pthread_mutex_lock(&one_at_a_time);
+}
+
+void fork_unlock(void)
+{
+	pthread_mutex_unlock(&one_at_a_time);
+}
+
 #define EVERYTHING (UINT64_C(1) << TABLE_ADDRESS_BITS)
 
 /* What could not come home is hidden from the child, or shown to it again. */
@@ -43,9 +55,11 @@ static int visit_show(void *ctx, uint64_t addr, struct entry_slot *b)
 
 static void before_fork(void)
 {
-	struct uhmm_space *s = space_current();
+	struct uhmm_space *s;
 	struct tally t;
 
+	fork_lock();
+	s = space_current();
 	if (!s)
 		return;
 	jobs_pause(&s->jobs);
@@ -62,16 +76,18 @@ static void in_parent(void)
 {
 	struct uhmm_space *s = space_current();
 
-	if (!s)
-		return;
-	(void)table_walk(&s->sp.table, 0, EVERYTHING, visit_show, &s->sp.table);
-	jobs_resume(&s->jobs);
+	if (s) {
+		(void)table_walk(&s->sp.table, 0, EVERYTHING, visit_show, &s->sp.table);
+		jobs_resume(&s->jobs);
+	}
+	fork_unlock();
 }
 
 /* The space's own memory is not here: nothing of it may be touched. */
 static void in_child(void)
 {
 	space_forget();
+	fork_unlock();
 }
 
 static void add_handlers(void)

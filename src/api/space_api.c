@@ -113,9 +113,35 @@ fini_space:
 	return r;
 }
 
+static int open_locked(const struct uhmm_space_opts *o, struct uhmm_space **ret_space)
+{
+	struct uhmm_space *s;
+	int r;
+
+	if (atomic_load(&current) && !space_current())
+		space_forget(); /* a child made without fork handlers */
+	if (space_current()) {
+		log_say(UHMM_LOG_ERROR, "uhmm_open(): this process has an open space already; there is one for all of it");
+		return -EBUSY;
+	}
+	s = map_own(sizeof(*s), 0);
+	if (!s) {
+		log_say(UHMM_LOG_ERROR, "uhmm_open(): there is no memory for the space");
+		return -ENOMEM;
+	}
+	r = start(s, o);
+	if (r) {
+		map_own_free(s, sizeof(*s));
+		return r;
+	}
+	current_pid = getpid();
+	atomic_store(&current, s);
+	*ret_space = s;
+	return 0;
+}
+
 int uhmm_open(const struct uhmm_space_opts *opts, struct uhmm_space **ret_space)
 {
-	struct uhmm_space *s, *none = NULL;
 	struct uhmm_space_opts o;
 	int r;
 
@@ -126,28 +152,11 @@ int uhmm_open(const struct uhmm_space_opts *opts, struct uhmm_space **ret_space)
 	r = read_options(opts, &o);
 	if (r)
 		return r;
-	if (atomic_load(&current) && !space_current())
-		space_forget(); /* a child made without fork handlers */
-	s = map_own(sizeof(*s), 0);
-	if (!s) {
-		log_say(UHMM_LOG_ERROR, "uhmm_open(): there is no memory for the space");
-		return -ENOMEM;
-	}
-	if (!atomic_compare_exchange_strong(&current, &none, s)) {
-		map_own_free(s, sizeof(*s));
-		log_say(UHMM_LOG_ERROR, "uhmm_open(): this process has an open space already; there is one for all of it");
-		return -EBUSY;
-	}
-	r = start(s, &o);
-	if (r) {
-		atomic_store(&current, NULL);
-		map_own_free(s, sizeof(*s));
-		return r;
-	}
-	current_pid = getpid();
 	fork_init();
-	*ret_space = s;
-	return 0;
+	fork_lock();
+	r = open_locked(&o, ret_space);
+	fork_unlock();
+	return r;
 }
 
 int uhmm_close(struct uhmm_space *space)
@@ -167,6 +176,8 @@ int uhmm_close(struct uhmm_space *space)
 		if (r)
 			return r;
 	}
+	fork_lock();
+	atomic_store(&current, NULL);
 	jobs_fini(&space->jobs);
 	vma_disarm_all(&space->sp);
 	/* nothing is away: faults that still come are touches of holes, which the kernel fills once nobody watches */
@@ -174,7 +185,7 @@ int uhmm_close(struct uhmm_space *space)
 	migrator_fini(&space->migrator);
 	space_fini(&space->sp);
 	lock_fini(&space->lock);
-	atomic_store(&current, NULL);
 	map_own_free(space, sizeof(*space));
+	fork_unlock();
 	return 0;
 }

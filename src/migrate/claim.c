@@ -116,7 +116,8 @@ static void claim_page_locked(struct claim *c, unsigned i, struct claim_misses *
 		pageset_add(&misses->device, i);
 		break;
 	default:
-		pageset_add(&misses->busy, i);
+		if (!pageset_has(&c->mine, i)) /* of an earlier round */
+			pageset_add(&misses->busy, i);
 	}
 }
 
@@ -164,12 +165,15 @@ int claim_system(struct claim *c, struct space *sp, uint64_t addr, unsigned firs
 		block_lock(c->block);
 		r = claim_system_locked(c, first, end, ret_misses, &zap);
 		block_unlock(c->block);
-		if (r || !claim_empty(c) || pageset_empty(&ret_misses->busy))
+		if (r || pageset_empty(&ret_misses->busy) || (!zap && !claim_empty(c)))
 			break;
-		/* a fault thread wakes the toucher first, and ends its claim a moment later: that is worth waiting for */
+		/* a discard that has happened is no reason; and a fault thread wakes the toucher first and ends its claim a
+		 * moment later: that is worth waiting for */
 		if (zap)
 			settle_zaps(c);
-		else
+		if (zap && tries)
+			break;
+		if (!zap)
 			thread_pause(tries);
 	}
 	end_if_empty(c);

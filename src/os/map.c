@@ -15,7 +15,7 @@
  * Few, large and long-lived: a short array does. Written under a lock; read without one, because those who ask include
  * threads of the program, which must not hold what a fault thread may need. end == 0: a free slot.
  */
-#define NR_PIECES 256
+#define NR_PIECES 1024
 
 static struct {
 	struct lock lock; /* writers; rank LEAF */

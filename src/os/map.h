@@ -17,7 +17,7 @@
 void *map_own(uint64_t bytes, unsigned flags);
 void map_own_free(void *mem, uint64_t bytes);
 
-/* Also counts [start, end), which the caller has from elsewhere, as ours. Return: 0, or -ENOSPC after 256 pieces. */
+/* Also counts [start, end), which the caller has from elsewhere, as ours. Return: 0, or -ENOSPC after 1024 pieces. */
 int map_own_add(uint64_t start, uint64_t end);
 
 /* In a child of fork: none of the parent's is mapped here, and its addresses are anybody's. */

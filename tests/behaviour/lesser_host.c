@@ -61,8 +61,10 @@ static int right(void)
 
 static int migrate(void)
 {
-	for (unsigned k = 0; k < 3; k++)
+	for (unsigned k = 0; k < 3; k++) {
+		eventually(all_home(areas[k], BYTES)); /* what was touched a moment ago, too */
 		MUST(uhmm_to_device(space, areas[k], BYTES, dev, 0, NULL) == 0);
+	}
 	return 0;
 }
 
@@ -92,6 +94,7 @@ static int round_trips(const struct uhmm_space_opts *opts)
 	MUST(check_zero(areas[1] + 7 * PAGE, 2 * PAGE) == -1);
 	fill_pattern_at(areas[1] + 7 * PAGE, 2 * PAGE, SEED, 7 * PAGE);
 	fill_pattern_at(areas[0] + 100 * PAGE, BLOCK, SEED, 100 * PAGE);
+	eventually(!count_where(areas[0], BYTES, UHMM_WHERE_MOVING));
 	MUST(uhmm_to_device(space, areas[0] + 50 * PAGE, BLOCK, dev, 0, NULL) == 0);
 	MUST(!right());
 	MUST(!migrate());
