@@ -39,6 +39,9 @@ void space_forget(void);
 int check_range(const char *call, const void *start, size_t len_bytes, bool round_len, uint64_t *ret_start,
 		uint64_t *ret_end);
 
+/* Says what was wrong with the arguments of a call. Return: -EINVAL. */
+int bad_argument(const char *call, const char *what);
+
 /* Is @space open, and by this very process? Looks at the address only: in a child there is nothing behind it.
  * Return: 0 or -EPERM, said. */
 int check_process(const char *call, const struct uhmm_space *space);

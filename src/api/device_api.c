@@ -45,7 +45,7 @@ static int open_locked(struct uhmm_space *space, const char *spec, struct uhmm_d
 	memset(dev, 0, sizeof(*dev));
 	r = device_open(&dev->dev, spec, index, why, sizeof(why));
 	if (r) {
-		log_say(UHMM_LOG_ERROR, "device \"%s\" cannot be opened: %s", spec, why);
+		log_say(UHMM_LOG_ERROR, "device \"%.60s\" cannot be opened: %s", spec, why);
 		return r;
 	}
 	dev->space = space;
@@ -59,7 +59,7 @@ int uhmm_device_open(struct uhmm_space *space, const char *spec, struct uhmm_dev
 	int r;
 
 	if (!space || !spec || !ret_dev)
-		return -EINVAL;
+		return bad_argument("uhmm_device_open", "space, spec and the place for the device must not be NULL");
 	r = check_process("uhmm_device_open", space);
 	if (r)
 		return r;
@@ -125,7 +125,7 @@ int uhmm_device_query(struct uhmm_device *dev, struct uhmm_device_info *ret)
 	int r;
 
 	if (!dev || !ret || ret->sz < sizeof(size_t))
-		return -EINVAL;
+		return bad_argument("uhmm_device_query", "device and result must not be NULL, and the result's sz must be set");
 	r = check_process("uhmm_device_query", space);
 	if (!r)
 		r = check_device("uhmm_device_query", space, dev);

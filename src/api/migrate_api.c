@@ -166,7 +166,7 @@ int uhmm_prefetch_wait(struct uhmm_space *space)
 
 /*
  * The kernel does it: madvise() raises an event, and that drops what is on a device. The event has been read when
- * madvise() returns; passing the gate makes sure that it has been applied, too.
+ * madvise() returns, and is applied before anybody moves or fills a page again.
  */
 int uhmm_discard(struct uhmm_space *space, void *start, size_t len_bytes)
 {
@@ -183,7 +183,10 @@ int uhmm_discard(struct uhmm_space *space, void *start, size_t len_bytes)
 		return -EINVAL;
 	}
 	r = map_discard(s, e - s);
-	gate_enter(&space->sp.gate, GATE_MOVES);
-	gate_leave(&space->sp.gate, GATE_MOVES);
-	return r == -ENOMEM ? -EFAULT : r;
+	if (r == -ENOMEM)
+		r = -EFAULT;
+	if (r)
+		log_say(UHMM_LOG_ERROR, "uhmm_discard(): the range at 0x%llx of %zu bytes cannot be discarded (%s)",
+			(unsigned long long)s, len_bytes, strerrordesc_np(-r));
+	return r;
 }

@@ -109,7 +109,7 @@ int uhmm_query(struct uhmm_space *space, void *start, size_t len_bytes, struct u
 	int r;
 
 	if (!space || !exts || !nr_exts || !ret_nr)
-		return -EINVAL;
+		return bad_argument("uhmm_query", "there is no space, or no room for an extent");
 	r = check_process("uhmm_query", space);
 	if (!r)
 		r = check_range("uhmm_query", start, len_bytes, true, &s, &e);

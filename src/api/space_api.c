@@ -34,6 +34,12 @@ void space_forget(void)
 	map_own_forget_all();
 }
 
+int bad_argument(const char *call, const char *what)
+{
+	log_say(UHMM_LOG_ERROR, "%s(): %s", call, what);
+	return -EINVAL;
+}
+
 int check_process(const char *call, const struct uhmm_space *space)
 {
 	if (space && space == space_current())
@@ -74,8 +80,10 @@ static int read_options(const struct uhmm_space_opts *opts, struct uhmm_space_op
 		return bad_option("copy_threads", ret->copy_threads, "1 to 64, or 0 for the default");
 	if (ret->pool_bytes > UINT64_C(1) << 40)
 		return bad_option("pool_bytes", ret->pool_bytes, "at most 1 TiB");
-	if (ret->flags & ~UHMM_SPACE_USER_MODE_ONLY || ret->reserved)
+	if (ret->flags & ~UHMM_SPACE_USER_MODE_ONLY)
 		return bad_option("flags", ret->flags, "0 or UHMM_SPACE_USER_MODE_ONLY");
+	if (ret->reserved)
+		return bad_option("reserved", ret->reserved, "0");
 
 	if (!ret->fault_threads)
 		ret->fault_threads = cpus;
@@ -148,7 +156,7 @@ int uhmm_open(const struct uhmm_space_opts *opts, struct uhmm_space **ret_space)
 	fail_init();
 	drivers_init();
 	if (!ret_space)
-		return -EINVAL;
+		return bad_argument("uhmm_open", "there is no place for the space");
 	r = read_options(opts, &o);
 	if (r)
 		return r;

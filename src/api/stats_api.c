@@ -57,7 +57,7 @@ int uhmm_stats(struct uhmm_space *space, struct uhmm_stats *ret)
 	size_t sz;
 
 	if (!space || !ret || ret->sz < sizeof(size_t))
-		return -EINVAL;
+		return bad_argument("uhmm_stats", "space and result must not be NULL, and the result's sz must be set");
 	if (check_process("uhmm_stats", space))
 		return -EPERM;
 	memset(&s, 0, sizeof(s));
@@ -136,7 +136,7 @@ int uhmm_probe(struct uhmm_probe *ret)
 	size_t sz;
 
 	if (!ret || ret->sz < sizeof(size_t))
-		return -EINVAL;
+		return bad_argument("uhmm_probe", "the result must not be NULL, and its sz must be set");
 	fail_init();
 	memset(&p, 0, sizeof(p));
 	sz = p.sz = ret->sz;

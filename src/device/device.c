@@ -38,7 +38,7 @@ int device_open(struct device *d, const char *spec, unsigned index, char *ret_wh
 		char known[160];
 
 		registry_names(known, sizeof(known));
-		return err_why(ret_why, why_bytes, -EINVAL, "there is no driver for device \"%s\"; the drivers are %s", spec, known);
+		return err_why(ret_why, why_bytes, -EINVAL, "there is no driver for device \"%.60s\"; the drivers are %s", spec, known);
 	}
 	d->props = (struct uhmm_driver_props){ .sz = sizeof(d->props) };
 	if (why_bytes)

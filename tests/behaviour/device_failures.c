@@ -322,7 +322,6 @@ static void a_space_whose_device_keeps_its_bytes_stays_open(void **state)
 	assert_int_equal(uhmm_close(space), 0);
 	assert_pattern(mem, BLOCK, SEED);
 	unmap_anon(mem, BLOCK);
-
 	assert_int_equal(uhmm_open(NULL, &space), 0); /* for the cases that follow */
 }
 
