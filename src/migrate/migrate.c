@@ -119,6 +119,9 @@ uint64_t batch_fill(struct mover *mv, struct batch *b, uint64_t start, uint64_t 
 	uint64_t seq;
 	int r = 0;
 
+	/* who unmapped memory and mapped it anew goes on when the event has been read; inside the gate it has been applied, too */
+	gate_enter(&sp->gate, GATE_MOVES);
+	gate_leave(&sp->gate, GATE_MOVES);
 	b->nr = b->taken = b->done = b->arms = 0;
 	while (start < end && b->nr < BATCH_PIECES && !r) {
 		r = vma_piece_at(sp, start, end, &vp);

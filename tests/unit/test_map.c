@@ -120,7 +120,7 @@ static int add_too_many(void *arg)
 	int r = 0, n = 0;
 
 	(void)arg;
-	for (uint64_t at = GIB; !r && n < 1000; at += 2 * PAGE_BYTES, n++)
+	for (uint64_t at = GIB; !r && n < 10000; at += 2 * PAGE_BYTES, n++)
 		r = map_own_add(at, at + PAGE_BYTES);
 	if (r != -ENOSPC || n < 100)
 		return 1;
