@@ -187,42 +187,6 @@ static void the_main_stack_moves(void **state)
 	assert_true(uhmm_to_system(space, block, BLOCK, 0, NULL) == 0);
 }
 
-static void *pile_up(void *arg)
-{
-	unsigned char frame[16 * KIB];
-
-	memset(frame, (int)(uintptr_t)arg, sizeof(frame));
-	if (uhmm_to_device(space, mem, BLOCK, dev, 0, NULL) < 0)
-		return (void *)1;
-	for (size_t i = 0; i < sizeof(frame); i++)
-		if (frame[i] != (unsigned char)(uintptr_t)arg)
-			return (void *)1;
-	return NULL;
-}
-
-static void stacks_in_one_block_move_under_their_threads(void **state)
-{
-	pthread_t threads[8];
-	void *wrong;
-
-	mem = map_anon(BLOCK, true, true);
-	for (unsigned round = 0; round < 20; round++) {
-		for (uintptr_t i = 0; i < 8; i++) {
-			pthread_attr_t attr;
-
-			pthread_attr_init(&attr);
-			assert_int_equal(pthread_attr_setstack(&attr, mem + i * 256 * KIB, 256 * KIB), 0);
-			assert_int_equal(pthread_create(&threads[i], &attr, pile_up, (void *)(i + 1)), 0);
-			pthread_attr_destroy(&attr);
-		}
-		for (unsigned i = 0; i < 8; i++) {
-			pthread_join(threads[i], &wrong);
-			assert_null(wrong);
-		}
-	}
-	unmap_anon(mem, BLOCK);
-}
-
 /* ---- signals ---- */
 
 static volatile sig_atomic_t nr_ticks;
@@ -275,7 +239,6 @@ int main(void)
 		cmocka_unit_test(no_write_is_lost_on_the_way),
 		cmocka_unit_test(a_thread_moves_its_own_stack),
 		cmocka_unit_test(the_main_stack_moves),
-		cmocka_unit_test(stacks_in_one_block_move_under_their_threads),
 		cmocka_unit_test(a_signal_handler_touches_what_is_moved),
 		cmocka_unit_test(a_signal_handler_stands_on_what_is_moved),
 	};

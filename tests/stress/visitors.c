@@ -105,7 +105,7 @@ static void *parent(void *arg)
 	while (!stop_now) {
 		uint64_t gen = next_random(&rnd) | 1;
 		pid_t child;
-		int status;
+		int status = 0;
 
 		for (size_t i = 0; i < 16; i++)
 			fill_pattern_at(mem + i * PAGE, PAGE, gen, i * PAGE);
