@@ -67,7 +67,9 @@ void thread_pause(unsigned n)
 
 void thread_wait(_Atomic uint32_t *word, uint32_t seen)
 {
-	(void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+	const struct timespec longest = { .tv_nsec = 100000000 }; /* callers look again anyway */
+
+	(void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, &longest, NULL, 0);
 }
 
 void thread_wake(_Atomic uint32_t *word, unsigned n)
