@@ -22,7 +22,7 @@ want() {
 
 have() { command -v "$1"; }
 compiles() { printf '#include <%s>\nint main(void) { return 0; }\n' "$2" | "$1" -x c -o /dev/null -; }
-meson_is_new() { meson --version | awk -F. '{ exit !($1 >= 1) }'; }
+meson_is_new() { meson --version | awk -F. '{ ok = $1 >= 1 } END { exit !ok }'; }
 clang_sanitizes() { echo 'int main(void) { return 0; }' | clang -fsanitize=thread -x c -o /dev/null -; }
 clang_major() { clang -dumpversion 2>/dev/null | cut -d. -f1; }
 

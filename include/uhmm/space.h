@@ -191,7 +191,7 @@ UHMM_API int uhmm_prefetch_wait(struct uhmm_space *space);
  * touch reads zeros.
  *
  * Return: 0; -EINVAL; -EFAULT when part of the range is not mapped; -EPERM; or what madvise(2) says.
- * Context: any thread, may block.
+ * Context: any thread, may block; not from a driver or log callback.
  * Since: 0.1
  */
 UHMM_API int uhmm_discard(struct uhmm_space *space, void *start, size_t len_bytes);
@@ -224,10 +224,11 @@ struct uhmm_extent {
  * @ret_nr:    how many were filled in
  *
  * Neighbouring pages with the same answer share an extent. The extents follow one another without a gap from @start
- * on; if the last one ends before the range does, call again from there. A snapshot: it may be stale when it arrives.
+ * on; if the last one ends before the range does, call again from there. A snapshot: it may be stale when it arrives,
+ * but what the calling thread has unmapped, moved or discarded before is in it.
  *
  * Return: 0; -EINVAL; -EPERM.
- * Context: any thread.
+ * Context: any thread; not from a driver or log callback.
  * Since: 0.1
  */
 UHMM_API int uhmm_query(struct uhmm_space *space, void *start, size_t len_bytes, struct uhmm_extent *exts,

@@ -166,7 +166,7 @@ int uhmm_prefetch_wait(struct uhmm_space *space)
 
 /*
  * The kernel does it: madvise() raises an event, and that drops what is on a device. The event has been read when
- * madvise() returns, and is applied before anybody moves or fills a page again.
+ * madvise() returns; when we return it has been applied, too.
  */
 int uhmm_discard(struct uhmm_space *space, void *start, size_t len_bytes)
 {
@@ -188,5 +188,6 @@ int uhmm_discard(struct uhmm_space *space, void *start, size_t len_bytes)
 	if (r)
 		log_say(UHMM_LOG_ERROR, "uhmm_discard(): the range at 0x%llx of %zu bytes cannot be discarded (%s)",
 			(unsigned long long)s, len_bytes, strerrordesc_np(-r));
+	gate_await_events(&space->sp.gate);
 	return r;
 }

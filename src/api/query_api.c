@@ -113,6 +113,9 @@ int uhmm_query(struct uhmm_space *space, void *start, size_t len_bytes, struct u
 	r = check_process("uhmm_query", space);
 	if (!r)
 		r = check_range("uhmm_query", start, len_bytes, true, &s, &e);
+	/* munmap and madvise return when their event has been read: what was done before the call shall be seen */
+	if (!r)
+		gate_await_events(&space->sp.gate);
 	while (!r && s < e) {
 		r = vma_piece_at(&space->sp, s, e, &vp);
 		if (r)

@@ -4,15 +4,12 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/log.h"
 
 _Noreturn void err_assert_failed(const char *cond, const char *file, int line)
 {
-	log_say(UHMM_LOG_ERROR, "uhmm is in a state it must never be in (%s, %s:%d) and stops before bytes are lost", cond,
-		file, line);
-	abort();
+	log_die("the library is in a state it must never be in (%s, %s:%d) and stops before bytes are lost", cond, file, line);
 }
 
 int err_fold_at(int r, const char *what, const char *file, int line)

@@ -34,6 +34,15 @@ static bool admits(uint64_t s, unsigned side)
 	return !inside(s, !side) && (side == GATE_MOVES || !inside(s, side));
 }
 
+/* Who is inside does one ioctl: if it has not left after some microseconds it has lost its CPU. */
+static void backoff(unsigned spins)
+{
+	if (spins < 200)
+		cpu_relax();
+	else
+		sched_yield();
+}
+
 void gate_enter(struct gate *g, enum gate_side side)
 {
 	uint64_t s = atomic_load_explicit(&g->state, memory_order_relaxed);
@@ -45,25 +54,33 @@ void gate_enter(struct gate *g, enum gate_side side)
 	}
 
 	s = atomic_fetch_add_explicit(&g->state, WAITING(side), memory_order_relaxed) + WAITING(side);
-	for (unsigned spins = 0;; spins++) {
+	for (unsigned spins = 0;; backoff(spins++)) {
 		if (admits(s, side) && !(inside(s, side) && waiting(s, !side))) {
 			if (atomic_compare_exchange_weak_explicit(&g->state, &s, s + INSIDE(side) - WAITING(side),
 								  memory_order_acquire, memory_order_relaxed))
 				return;
-			continue;
 		}
-		/* the holder does one ioctl: if it has not left after some microseconds it has lost its CPU */
-		if (spins < 200)
-			cpu_relax();
-		else
-			sched_yield();
 		s = atomic_load_explicit(&g->state, memory_order_relaxed);
 	}
 }
 
 void gate_leave(struct gate *g, enum gate_side side)
 {
-	uint64_t s = atomic_fetch_sub_explicit(&g->state, INSIDE(side), memory_order_release);
+	uint64_t s;
 
+	/* counted before it is out: who sees it out sees it counted, or was not waiting for it */
+	if (side == GATE_EVENTS)
+		atomic_fetch_add_explicit(&g->events_left, 1, memory_order_release);
+	s = atomic_fetch_sub_explicit(&g->state, INSIDE(side), memory_order_release);
 	uhmm_assert(inside(s, side) > 0);
+}
+
+/* One reader after another may be inside whenever we look, so looking for an empty side would not do: one has to leave. */
+void gate_await_events(const struct gate *g)
+{
+	uint64_t left = atomic_load_explicit(&g->events_left, memory_order_acquire);
+
+	for (unsigned spins = 0; inside(atomic_load_explicit(&g->state, memory_order_acquire), GATE_EVENTS) &&
+				 atomic_load_explicit(&g->events_left, memory_order_acquire) == left; spins++)
+		backoff(spins);
 }

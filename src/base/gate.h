@@ -23,10 +23,22 @@ enum gate_side { GATE_MOVES, GATE_EVENTS };
  */
 struct gate {
 	_Alignas(64) _Atomic uint64_t state;
+	_Atomic uint64_t events_left; /* how many have left the side of events */
 };
 
-static inline void gate_init(struct gate *g) { atomic_init(&g->state, 0); }
+static inline void gate_init(struct gate *g)
+{
+	atomic_init(&g->state, 0);
+	atomic_init(&g->events_left, 0);
+}
+
 void gate_enter(struct gate *g, enum gate_side side);
 void gate_leave(struct gate *g, enum gate_side side);
+
+/*
+ * Waits until whoever is on the side of events now has left it. Does not enter, so it keeps nobody out: a thread of the
+ * program may wait here. Not for one that is itself inside.
+ */
+void gate_await_events(const struct gate *g);
 
 #endif

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/lock.h"
 
-#include <stdlib.h>
-
 #include "base/err.h"
 #include "base/log.h"
 
@@ -16,11 +14,8 @@ void lock_rank_enter(enum lock_rank rank)
 {
 	unsigned deeper = ranks_held & ~((1u << rank) - 1);
 
-	if (unlikely(deeper)) {
-		log_say(UHMM_LOG_ERROR, "lock %s was taken while %s was held", rank_names[rank],
-			rank_names[__builtin_ctz(deeper)]);
-		abort();
-	}
+	if (unlikely(deeper))
+		log_die("lock %s was taken while %s was held", rank_names[rank], rank_names[__builtin_ctz(deeper)]);
 	ranks_held |= 1u << rank;
 }
 

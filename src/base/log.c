@@ -9,6 +9,8 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
@@ -46,9 +48,11 @@ static uhmm_log_fn *read_sink(void **ret_ctx, int *ret_level)
 	return fn;
 }
 
+#define LINE_BYTES 400
+
 void log_say(enum uhmm_log_level level, const char *fmt, ...)
 {
-	char line[400];
+	char line[LINE_BYTES];
 	uhmm_log_fn *fn;
 	va_list ap;
 	void *ctx;
@@ -61,4 +65,23 @@ void log_say(enum uhmm_log_level level, const char *fmt, ...)
 	vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
 	fn(ctx, level, line);
+}
+
+_Noreturn void log_die(const char *fmt, ...)
+{
+	char line[LINE_BYTES];
+	uhmm_log_fn *fn;
+	va_list ap;
+	void *ctx;
+	int max;
+
+	fn = read_sink(&ctx, &max);
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	if (fn)
+		fn(ctx, UHMM_LOG_ERROR, line);
+	else
+		dprintf(STDERR_FILENO, "uhmm: %s\n", line);
+	abort();
 }

@@ -7,9 +7,12 @@
 
 #include "uhmm/error.h"
 
-/* The library never prints: sentences go to the callback of uhmm_log_set(), whole, without a newline. Safe in a fault
+/* The library does not print: sentences go to the callback of uhmm_log_set(), whole, without a newline. Safe in a fault
  * thread: no allocation, a bounded buffer on the stack (longer sentences are cut at 400 bytes). */
 void log_say(enum uhmm_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* The last words before abort(). With no callback they go to stderr: nothing else would tell what happened. */
+_Noreturn void log_die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Says it the first time only; @once is a static flag of the place that calls. */
 #define log_once(level, ...) \

@@ -40,8 +40,7 @@ void migrator_check(struct migrator *m)
 		return;
 	wrong = mem_check(&m->sp->table, allocator, m, &addr);
 	if (wrong)
-		log_say(UHMM_LOG_ERROR, "the entry of 0x%llx %s", (unsigned long long)addr, wrong);
-	uhmm_assert(!wrong);
+		log_die("the entry of 0x%llx %s", (unsigned long long)addr, wrong);
 }
 
 void migrator_fini(struct migrator *m)
@@ -119,9 +118,8 @@ uint64_t batch_fill(struct mover *mv, struct batch *b, uint64_t start, uint64_t 
 	uint64_t seq;
 	int r = 0;
 
-	/* who unmapped memory and mapped it anew goes on when the event has been read; inside the gate it has been applied, too */
-	gate_enter(&sp->gate, GATE_MOVES);
-	gate_leave(&sp->gate, GATE_MOVES);
+	/* who unmapped memory and mapped it anew goes on when the event has been read: it shall have been applied, too */
+	gate_await_events(&sp->gate);
 	b->nr = b->taken = b->done = b->arms = 0;
 	while (start < end && b->nr < BATCH_PIECES && !r) {
 		r = vma_piece_at(sp, start, end, &vp);

@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -13,7 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define GUARD 4096
+#define PAGE  4096
+#define GUARD PAGE
 #define BLOCK (2 * MIB)
 
 static void __attribute__((noreturn, format(printf, 1, 2))) give_up(const char *format, ...)
@@ -68,6 +70,22 @@ void skip_unless_thp(void)
 {
 	if (!has_thp())
 		support_skip("no 2 MiB page could be had");
+}
+
+/* Two such pages have one frame; who may not know frames sees 0 for both. */
+bool has_zero_page(void)
+{
+	volatile char *mem = map_anon(2 * PAGE, true, false);
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t word[2];
+
+	(void)mem[0];
+	(void)mem[PAGE];
+	if (fd < 0 || pread(fd, word, sizeof(word), (off_t)((uintptr_t)mem / PAGE * 8)) != sizeof(word))
+		give_up("/proc/self/pagemap: %s", strerror(errno));
+	close(fd);
+	unmap_anon((void *)mem, 2 * PAGE);
+	return word[0] << 9 == word[1] << 9;
 }
 
 struct uhmm_space *open_space_or_skip(const struct uhmm_space_opts *opts)

@@ -32,6 +32,9 @@ void skip_unless_uffd(void);
 bool has_thp(void);
 void skip_unless_thp(void);
 
+/* Does memory that was only read share one page of zeros? A hypervisor may have switched that off; then it has pages. */
+bool has_zero_page(void);
+
 /* uhmm_open(); skips where the host refuses it, ends the program with 1 on any other failure. */
 struct uhmm_space *open_space_or_skip(const struct uhmm_space_opts *opts);
 

@@ -268,6 +268,48 @@ static void leaving_a_side_nobody_is_on_aborts(void **state)
 	assert_true(aborts(leave_without_entering, NULL));
 }
 
+struct awaited {
+	struct gate gate;
+	atomic_bool done;
+};
+
+static void *await(void *arg)
+{
+	struct awaited *w = arg;
+
+	gate_await_events(&w->gate);
+	atomic_store(&w->done, true);
+	return NULL;
+}
+
+static void awaiting_events_waits_for_who_is_inside_and_no_longer(void **state)
+{
+	struct awaited w = { .done = false };
+	pthread_t t;
+
+	(void)state;
+	gate_init(&w.gate);
+	gate_await_events(&w.gate);
+	gate_enter(&w.gate, GATE_MOVES);
+	gate_await_events(&w.gate); /* movers are nothing to it */
+	gate_leave(&w.gate, GATE_MOVES);
+
+	/* always somebody inside: one that leaves is enough */
+	gate_enter(&w.gate, GATE_EVENTS);
+	t = spawn(await, &w);
+	for (unsigned i = 0; i < 100; i++)
+		sched_yield();
+	assert_false(atomic_load(&w.done));
+	while (!atomic_load(&w.done)) {
+		gate_leave(&w.gate, GATE_EVENTS);
+		gate_enter(&w.gate, GATE_EVENTS);
+		sched_yield();
+	}
+	pthread_join(t, NULL);
+	gate_leave(&w.gate, GATE_EVENTS);
+	assert_int_equal(atomic_load(&w.gate.state), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -279,6 +321,7 @@ int main(void)
 		cmocka_unit_test(newcomers_do_not_starve_a_waiting_move),
 		cmocka_unit_test(an_event_waits_for_the_one_before_it),
 		cmocka_unit_test(moves_that_wait_get_in_together),
+		cmocka_unit_test(awaiting_events_waits_for_who_is_inside_and_no_longer),
 		cmocka_unit_test(leaving_a_side_nobody_is_on_aborts),
 	};
 

@@ -17,6 +17,22 @@ static bool get_thp(char *mem)
 	return uniform(mem, BLOCK_BYTES) == (PM_PRESENT | PM_HUGE);
 }
 
+/* Some hosts have no zero page (a hypervisor may switch it off): a page that was only read is one of its own there. Told
+ * by the frames of two such pages. */
+static bool has_zero_page(void)
+{
+	char *mem = map_blocks(BLOCK_BYTES, false);
+	uint64_t word[2];
+
+	(void)*(volatile char *)mem;
+	(void)*(volatile char *)(mem + PAGE_BYTES);
+	assert_int_equal(pread(fd, word, sizeof(word), (off_t)(addr_of(mem) >> PAGE_SHIFT) * 8), sizeof(word));
+	unmap_blocks(mem, BLOCK_BYTES);
+	return (word[0] << 9) == (word[1] << 9); /* bits 0-54; all zero for those who may not know */
+}
+
+static uint8_t read_page_bits(void) { return has_zero_page() ? PM_PRESENT | PM_ZERO : PM_PRESENT; }
+
 static void untouched_memory_is_a_hole(void **state)
 {
 	char *mem = map_blocks(2 * BLOCK_BYTES, true);
@@ -41,9 +57,12 @@ static void written_pages_are_present(void **state)
 
 static void read_pages_are_the_zero_page(void **state)
 {
-	char *mem = map_blocks(BLOCK_BYTES, false);
+	char *mem;
 
 	(void)state;
+	if (!has_zero_page())
+		skip();
+	mem = map_blocks(BLOCK_BYTES, false);
 	for (unsigned i = 0; i < 10; i++)
 		assert_int_equal(*(volatile char *)(mem + i * PAGE_BYTES), 0);
 	assert_int_equal(uniform(mem, 10 * PAGE_BYTES), PM_PRESENT | PM_ZERO);
@@ -117,7 +136,7 @@ static void runs_cover_the_range_without_gaps(void **state)
 {
 	enum { PAGES = 3 * PAGES_PER_BLOCK };
 	char *mem = map_blocks(3 * BLOCK_BYTES, false);
-	uint8_t model[PAGES] = { 0 };
+	uint8_t model[PAGES] = { 0 }, read_bits = read_page_bits();
 	uint64_t seed = 1;
 
 	(void)state;
@@ -130,7 +149,7 @@ static void runs_cover_the_range_without_gaps(void **state)
 					mem[i * PAGE_BYTES] = 1;
 				else
 					(void)*(volatile char *)(mem + i * PAGE_BYTES);
-				model[i] = n & 1 ? PM_PRESENT : model[i] ? model[i] : PM_PRESENT | PM_ZERO;
+				model[i] = n & 1 ? PM_PRESENT : model[i] ? model[i] : read_bits;
 			}
 		}
 		for (unsigned max = 3; max <= 600; max = max * 2 + 1)
