@@ -89,6 +89,7 @@ enum uhmm_skip {
 	UHMM_SKIP_OTHER_DEVICE,/* lives on another device */
 	UHMM_SKIP_OWN,         /* memory of uhmm itself */
 	UHMM_SKIP_REFUSED,     /* the kernel would not watch it (another userfaultfd, a special mapping) */
+	UHMM_SKIP_THREAD,      /* holds a living thread's control block, which the kernel writes to when the thread ends */
 	UHMM_NR_SKIPS,
 };
 

@@ -37,6 +37,7 @@ static const char *const skip_names[UHMM_NR_SKIPS] = {
 	[UHMM_SKIP_OTHER_DEVICE] = "other device",
 	[UHMM_SKIP_OWN] = "own",
 	[UHMM_SKIP_REFUSED] = "refused",
+	[UHMM_SKIP_THREAD] = "thread",
 };
 
 const char *uhmm_skip_name(enum uhmm_skip reason)

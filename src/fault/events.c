@@ -144,18 +144,19 @@ static struct entry take_word(struct entry_slot *s)
 	return (struct entry){ e.bits & ~(ENTRY_LOCK | ENTRY_WAITERS) };
 }
 
-/* Whoever has claimed the new place did so before the pages arrived - to fill a hole there, say - and loses the claim: its
- * token is gone. */
-static void put_word(struct entry_slot *s, struct entry e)
+/*
+ * What the new place said of the memory that was there before is over, whether or not its UNMAP has been read. Whoever has
+ * claimed it - to fill a hole there, say - loses the claim: its token is gone, or the page is DEAD.
+ */
+static void put_word(struct entry_slot *s, struct entry e, struct dropped *d)
 {
-	if (entry_state(e) == ENTRY_SYSTEM) {
-		if (entry_has(e, ENTRY_ZAP) && entry_state(entry_get(s)) == ENTRY_SYSTEM)
-			entry_set(s, e);
-		return;
-	}
-	if (entry_state(entry_get(s)) == ENTRY_SYSTEM)
+	drop_word(s, false, d);
+	if (entry_state(e) != ENTRY_SYSTEM) {
 		entry_set(s, entry_migrating(TOKEN_MASK)); /* on the way to any other state */
-	entry_set(s, e);
+		entry_set(s, e);
+	} else if (entry_has(e, ENTRY_ZAP) && entry_state(entry_get(s)) == ENTRY_SYSTEM) {
+		entry_set(s, e);
+	}
 }
 
 static struct entry_slot *block_at(struct migrator *m, uint64_t addr)
@@ -168,7 +169,7 @@ static struct entry_slot *block_at(struct migrator *m, uint64_t addr)
 }
 
 /* A block that was one word, in a place that may have a word for each page. */
-static void put_block(struct migrator *m, uint64_t to, struct entry e)
+static void put_block(struct migrator *m, uint64_t to, struct entry e, struct dropped *d)
 {
 	struct entry_slot *b = block_at(m, to);
 
@@ -182,12 +183,13 @@ static void put_block(struct migrator *m, uint64_t to, struct entry e)
 		       device_split(migrator_device(m, entry_device(e)), entry_offset(e)))
 			cpu_relax();
 		for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-			put_word(&words[i], entry_of_page(e, i));
+			put_word(&words[i], entry_of_page(e, i), d);
 	} else {
-		put_word(b, e);
+		put_word(b, e, d);
 	}
 	entry_mark(b, e.bits & ENTRY_HUGE, 0);
 	block_unlock(b);
+	free_dropped(d);
 }
 
 /* The word of one page, in a block that has a word for each. Returns with the block's lock held. */
@@ -208,7 +210,7 @@ static struct entry_slot *page_word_lock(struct migrator *m, uint64_t addr, stru
 	return s;
 }
 
-static void move_page(struct migrator *m, uint64_t from, uint64_t to)
+static void move_page(struct migrator *m, uint64_t from, uint64_t to, struct dropped *d)
 {
 	struct entry_slot *b, *s = page_word_lock(m, from, &b);
 	struct entry e = take_word(s);
@@ -220,11 +222,12 @@ static void move_page(struct migrator *m, uint64_t from, uint64_t to)
 	if (entry_state(e) == ENTRY_MIGRATING)
 		claim_page_moved(claim_of(m->sp, e), token_page(entry_token(e)), to);
 	s = page_word_lock(m, to, &b);
-	put_word(s, e);
+	put_word(s, e, d);
 	block_unlock(b);
+	free_dropped(d);
 }
 
-static void remap_block(struct migrator *m, uint64_t from, uint64_t to, uint64_t len)
+static void remap_block(struct migrator *m, uint64_t from, uint64_t to, uint64_t len, struct dropped *d)
 {
 	struct entry_slot *b = table_block(&m->sp->table, from, false);
 	struct entry e;
@@ -237,11 +240,11 @@ static void remap_block(struct migrator *m, uint64_t from, uint64_t to, uint64_t
 		(void)take_word(b);
 		block_unlock(b);
 		e.bits &= ~(ENTRY_LOCK | ENTRY_WAITERS);
-		put_block(m, to, e);
+		put_block(m, to, e, d);
 	} else {
 		block_unlock(b);
 		for (uint64_t at = 0; e.bits & ~(ENTRY_LOCK | ENTRY_HUGE) && at < len; at += PAGE_BYTES)
-			move_page(m, from + at, to + at);
+			move_page(m, from + at, to + at, d);
 	}
 	/* who waits for a page at the old place asks again, and finds it gone */
 	if (entry_state(e) != ENTRY_SYSTEM)
@@ -250,10 +253,12 @@ static void remap_block(struct migrator *m, uint64_t from, uint64_t to, uint64_t
 
 static void remap_range(struct reader *rd, uint64_t from, uint64_t end, uint64_t to)
 {
+	struct dropped d = { .m = rd->faults->m, .entry = rd->mover.folios.offset };
+
 	while (from < end) {
 		uint64_t len = min_u64(block_down(from) + BLOCK_BYTES, end) - from;
 
-		remap_block(rd->faults->m, from, to, len);
+		remap_block(rd->faults->m, from, to, len, &d);
 		from += len;
 		to += len;
 	}

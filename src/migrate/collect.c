@@ -47,6 +47,29 @@ static int classify(struct piece *p, struct space *sp, uint64_t start, uint64_t 
 	return 0;
 }
 
+/* What must not leave stays, a THP as a whole. Return: 0 or -ENOMEM. */
+static int spare(struct piece *p, uint64_t addr, const struct control_words *words, bool huge, struct tally *t)
+{
+	struct pageset pages = { 0 };
+	int r;
+
+	for (unsigned k = 0; k < words->nr; k++)
+		if (block_down(words->at[k]) == addr)
+			pageset_add(&pages, page_in_block(words->at[k]));
+	pageset_keep(&pages, &p->claim.mine);
+	if (pageset_empty(&pages))
+		return 0;
+	if (p->claim.whole && huge) {
+		pages = pageset_all;
+	} else {
+		r = claim_split(&p->claim);
+		if (r)
+			return r;
+	}
+	release_pages(p, &pages, UHMM_SKIP_THREAD, t);
+	return 0;
+}
+
 /* How the claimed pages will travel; a whole claim that must go in pieces is split. Return: 0 or -ENOMEM. */
 static int choose_kind(struct piece *p, struct space *sp, bool huge)
 {
@@ -85,7 +108,7 @@ static void count_misses(struct claim *c, struct claim_misses *misses, struct de
 }
 
 bool collect_block(struct mover *mv, struct piece *p, uint64_t addr, unsigned first, unsigned end, struct device *dev,
-	     uint64_t seq, struct tally *t)
+	     uint64_t seq, const struct control_words *words, struct tally *t)
 {
 	struct space *sp = mv->m->sp;
 	uint64_t *offsets = p->folios.offset;
@@ -107,6 +130,10 @@ bool collect_block(struct mover *mv, struct piece *p, uint64_t addr, unsigned fi
 		return false;
 
 	r = classify(p, sp, addr + first * PAGE_BYTES, addr + end * PAGE_BYTES, &huge);
+	if (!r)
+		r = spare(p, addr, words, huge, t);
+	if (!r && claim_empty(&p->claim))
+		return false;
 	if (!r)
 		r = choose_kind(p, sp, huge);
 	if (r) {

@@ -15,6 +15,9 @@
 #include "base/log.h"
 #include "migrate/migrate.h"
 #include "os/pagemap.h"
+#include "os/thread.h"
+
+#define MAX_WAITS 60 /* for an event to be read: some yields, then a millisecond of sleeps */
 
 /* ---- on a device ---- */
 
@@ -76,23 +79,37 @@ int install_device(struct claim *c, struct device *dev, struct folios *f, const 
 	return 0;
 }
 
+/*
+ * May what looked like holes be something else? Nothing is moved for them, so no ioctl would be refused. Holes of a range
+ * that was no longer watched when we looked may have been filled by the kernel since: event_seq tells. And where mremap
+ * has put pages down, those that are on a device look like holes until its event has been applied: so none may be unread.
+ */
+static bool holes_are_stale(struct space *sp, const struct piece *p)
+{
+	bool stale = true, unread = true;
+
+	for (unsigned tries = 0; unread && tries < MAX_WAITS; tries++) {
+		thread_pause(tries);
+		gate_enter(&sp->gate, GATE_MOVES);
+		stale = atomic_load(&sp->event_seq) != p->seq;
+		unread = !stale && uffd_held_up(&sp->uffd, sp->canary);
+		gate_leave(&sp->gate, GATE_MOVES);
+	}
+	return stale || unread;
+}
+
 void install_piece(struct mover *mv, struct piece *p, struct tally *t)
 {
-	struct space *sp = mv->m->sp;
 	struct pageset done, all;
 	unsigned order;
-	bool stale;
 
 	if (claim_empty(&p->claim))
 		return;
 
-	/* A hole of a range that was no longer watched when we looked may have been filled by the kernel since. */
-	gate_enter(&sp->gate, GATE_MOVES);
-	stale = atomic_load(&sp->event_seq) != p->seq && !pageset_empty(&p->clear);
-	gate_leave(&sp->gate, GATE_MOVES);
-	if (stale && (!p->folios.whole || (!claim_split(&p->claim) && !split_folios(p->dev, &p->folios)))) {
+	if (!pageset_empty(&p->clear) && holes_are_stale(mv->m->sp, p)) {
 		struct pageset holes = p->clear;
 
+		uhmm_assert(!p->folios.whole || pageset_empty(&p->copy)); /* a folio for all of a block is all holes, or none */
 		release_folios(p->dev, &p->folios, &holes);
 		tally_skip(t, UHMM_SKIP_RACED, pageset_count(&holes));
 		install_back(p, &holes);

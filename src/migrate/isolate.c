@@ -21,20 +21,6 @@
 
 #define MAX_TRIES 60 /* of a page that is busy: some yields, then a millisecond of sleeps */
 
-/* Pages leave the piece and stay in the program. @mapped: they are still there. */
-static void give_up(struct piece *p, const struct pageset *pages, enum uhmm_skip why, struct tally *t)
-{
-	unsigned n = pageset_count(pages);
-
-	if (!n)
-		return;
-	tally_skip(t, why, n);
-	pageset_remove(&p->copy, pages);
-	pageset_remove(&p->clear, pages);
-	if (claim_end_system(&p->claim, pages, true))
-		claim_wake(&p->claim);
-}
-
 /* Gives up what an event has marked. Return: the pages of copy that are left. */
 static struct pageset drop_dead(struct piece *p, const struct pageset *isolated, struct tally *t)
 {
@@ -47,7 +33,7 @@ static struct pageset drop_dead(struct piece *p, const struct pageset *isolated,
 	pageset_join(&dead, &moved);
 	if (!p->claim.whole && p->kind != PIECE_PAGES)
 		p->kind = PIECE_PAGES; /* an event has split the block */
-	give_up(p, &dead, UHMM_SKIP_RACED, t);
+	release_pages(p, &dead, UHMM_SKIP_RACED, t);
 	return p->copy;
 }
 
@@ -89,43 +75,30 @@ static bool enter_armed(struct claim *c, uint64_t start, uint64_t end, uint64_t 
 	}
 }
 
-/* Moves one run; retries while it is worth it. Return: 0 or the last outcome; @ret_moved pages moved. */
+#define RUN_CHANGED 100 /* beside UFFD_E_*: an event took some of the pages, or mremap all of the block; nothing was tried */
+
+/* One try to move a run. Return: 0 when all of it has moved; an outcome: some of it may have. */
 static int move_run(struct space *sp, struct piece *p, unsigned first, unsigned end, const struct pageset *isolated,
-		    uint64_t *seq, unsigned *ret_moved, struct tally *t)
+		    uint64_t *seq, struct tally *t)
 {
-	uint64_t start = p->claim.addr + first * PAGE_BYTES, len = (uint64_t)(end - first) * PAGE_BYTES, moved = 0;
-	int r = UFFD_E_AGAIN;
+	uint64_t start = p->claim.addr + first * PAGE_BYTES, len = (uint64_t)(end - first) * PAGE_BYTES, moved;
+	struct pageset left;
+	int r = RUN_CHANGED;
 
-	*ret_moved = 0;
-	for (unsigned tries = 0; r == UFFD_E_AGAIN && tries < MAX_TRIES; tries++) {
-		struct pageset left;
-
-		if (tries)
-			thread_pause(tries);
-		for (unsigned n = 4; tries && uffd_held_up(&sp->uffd, sp->canary); n++)
-			thread_pause(n);
-		if (!enter_armed(&p->claim, start, start + len, seq))
-			return UFFD_E_MISSING;
-		left = drop_dead(p, isolated, t);
-		/* an event took some of the run's pages, or mremap all of the block: the caller makes new runs of what is left */
-		if (pageset_run_end(&left, first) < end || start != p->claim.addr + first * PAGE_BYTES) {
-			claim_leave(&p->claim);
-			return 0;
-		}
+	if (!enter_armed(&p->claim, start, start + len, seq))
+		return UFFD_E_MISSING;
+	left = drop_dead(p, isolated, t);
+	if (pageset_run_end(&left, first) >= end && start == p->claim.addr + first * PAGE_BYTES)
 		r = uffd_move(&sp->uffd, p->slot + first * PAGE_BYTES, start, len, UFFD_DONTWAKE, &moved);
-		claim_leave(&p->claim);
-		if (moved) {
-			*ret_moved = (unsigned)(moved >> PAGE_SHIFT);
-			return 0;
-		}
-	}
+	claim_leave(&p->claim);
 	return r;
 }
 
 /*
  * What of [first, end) lies in the slot. A MOVE that stops in the middle may have moved a page more than it says (seen on
- * Linux 6.18, one in some ten thousand): believing it would lose that page. The slot was empty before, so what is there
- * has been moved.
+ * Linux 6.18, one in some ten thousand), also when it says that it has moved none: believing it would lose that page. The
+ * slot was empty before, so what is there has been moved. To be known before an event is looked at again, because what
+ * mremap takes along depends on it.
  */
 static void find_moved(struct space *sp, const struct piece *p, unsigned first, unsigned end, struct pageset *ret_done)
 {
@@ -157,7 +130,15 @@ static void leave_behind(struct space *sp, struct piece *p, unsigned first, cons
 		p->kind = PIECE_PAGES;
 		pageset_add(&pages, first);
 	}
-	give_up(p, &pages, reason(sp, p->claim.addr + first * PAGE_BYTES, r), t);
+	release_pages(p, &pages, reason(sp, p->claim.addr + first * PAGE_BYTES, r), t);
+}
+
+/* A page is busy, or an event unread: lets time pass. */
+static void wait_for_page(struct space *sp, unsigned tries)
+{
+	thread_pause(tries);
+	for (unsigned n = 4; uffd_held_up(&sp->uffd, sp->canary); n++)
+		thread_pause(n);
 }
 
 /* Moves the pages of copy, run by run; those that refuse are left behind. */
@@ -165,18 +146,22 @@ static void isolate_runs(struct space *sp, struct piece *p, struct tally *t)
 {
 	struct pageset todo = p->copy, done = { 0 };
 	uint64_t seq = p->seq;
-	unsigned first;
+	unsigned first, tries = 0;
 
 	while ((first = pageset_next(&todo, 0)) < PAGES_PER_BLOCK) {
-		unsigned end = pageset_run_end(&todo, first), moved;
-		int r = move_run(sp, p, first, end, &done, &seq, &moved, t);
+		unsigned end = pageset_run_end(&todo, first);
+		int r = move_run(sp, p, first, end, &done, &seq, t);
 
-		if (first + moved == end)
+		if (!r)
 			pageset_add_range(&done, first, end);
-		else
+		else if (r != RUN_CHANGED)
 			find_moved(sp, p, first, end, &done);
 		pageset_remove(&todo, &done);
-		if (r && pageset_has(&todo, first))
+		if (r == RUN_CHANGED || !pageset_has(&todo, first))
+			tries = 0;
+		else if (r == UFFD_E_AGAIN && ++tries < MAX_TRIES)
+			wait_for_page(sp, tries);
+		else
 			leave_behind(sp, p, first, &done, r, t);
 		/* what was left behind, or taken by an event, is no longer in copy */
 		pageset_keep(&todo, &p->copy);
@@ -212,7 +197,7 @@ void isolate_pages(struct mover *mv, struct piece *p, struct tally *t)
 	if (!p->slot) {
 		struct pageset all = p->copy;
 
-		give_up(p, &all, UHMM_SKIP_NO_ROOM, t);
+		release_pages(p, &all, UHMM_SKIP_NO_ROOM, t);
 		return;
 	}
 	p->slot_holds = SLOT_DIRTY;

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "mem/check.h"
 #include "os/map.h"
+#include "os/tasks.h"
 #include "space/vma.h"
 
 int migrator_init(struct migrator *m, struct space *sp, uint64_t pool_bytes)
@@ -51,7 +52,8 @@ void migrator_fini(struct migrator *m)
 #define SEGS_BYTES    (PAGES_PER_BLOCK * sizeof(struct uhmm_seg))
 #define OFFSETS_BYTES (PAGES_PER_BLOCK * sizeof(uint64_t))
 #define MOVER_BYTES   (BLOCK_BYTES + SEGS_BYTES + OFFSETS_BYTES)
-#define BATCH_BYTES   (BATCH_PIECES * OFFSETS_BYTES)
+#define WORDS_BYTES   (MAX_CONTROL_WORDS * sizeof(uint64_t))
+#define BATCH_BYTES   (BATCH_PIECES * OFFSETS_BYTES + WORDS_BYTES)
 
 int mover_init(struct mover *mv, struct migrator *m)
 {
@@ -82,6 +84,7 @@ int batch_init(struct batch *b)
 		return -ENOMEM;
 	for (unsigned i = 0; i < BATCH_PIECES; i++)
 		b->piece[i].folios.offset = offsets + i * PAGES_PER_BLOCK;
+	b->words.at = offsets + BATCH_PIECES * PAGES_PER_BLOCK;
 	return 0;
 }
 
@@ -100,7 +103,7 @@ static uint64_t fill_from(struct mover *mv, struct batch *b, uint64_t start, uin
 		struct piece *p = &b->piece[b->nr];
 
 		start = stop;
-		if (!collect_block(mv, p, block, first, last, dev, seq, t))
+		if (!collect_block(mv, p, block, first, last, dev, seq, &b->words, t))
 			continue;
 		isolate_pages(mv, p, t);
 		if (claim_empty(&p->claim))
@@ -111,16 +114,29 @@ static uint64_t fill_from(struct mover *mv, struct batch *b, uint64_t start, uin
 	return start;
 }
 
+/* Threads that are born later have not ended when the batch is done, or would have to within the time of a system call. */
+static int find_control_words(struct space *sp, struct batch *b, uint64_t start, uint64_t end)
+{
+	int nr = tasks_control_words(sp->tasks_fd, start, end, b->words.at, MAX_CONTROL_WORDS);
+
+	b->words.nr = nr > 0 ? (unsigned)nr : 0;
+	if (nr < 0)
+		log_once(UHMM_LOG_ERROR, "the threads of this process cannot be listed (%s), so nothing near their stacks may move",
+			 strerrordesc_np(-nr));
+	return nr < 0 ? nr : 0;
+}
+
 uint64_t batch_fill(struct mover *mv, struct batch *b, uint64_t start, uint64_t end, struct device *dev, struct tally *t)
 {
 	struct space *sp = mv->m->sp;
 	struct vma_piece vp;
 	uint64_t seq;
-	int r = 0;
+	int r;
 
 	/* who unmapped memory and mapped it anew goes on when the event has been read: it shall have been applied, too */
 	gate_await_events(&sp->gate);
 	b->nr = b->taken = b->done = b->arms = 0;
+	r = find_control_words(sp, b, start, end);
 	while (start < end && b->nr < BATCH_PIECES && !r) {
 		r = vma_piece_at(sp, start, end, &vp);
 		if (r)

@@ -103,8 +103,17 @@ struct mover {
  */
 #define BATCH_PIECES 32 /* 64 MiB: a touch of an isolated block waits for milliseconds at most */
 
+/* Addresses in pages that must not leave, because the kernel writes there when a thread ends (os/tasks.h). */
+#define MAX_CONTROL_WORDS 8192
+
+struct control_words {
+	uint64_t *at;
+	unsigned nr;
+};
+
 struct batch {
 	struct piece piece[BATCH_PIECES];
+	struct control_words words; /* of threads that live when the batch is begun */
 	unsigned nr;              /* filled */
 	unsigned taken, done;     /* done <= taken <= nr */
 	unsigned arms;            /* vma_arm_begin() calls to be ended with the batch */
@@ -163,7 +172,7 @@ int split_block_locked(struct migrator *m, struct entry_slot *b, struct entry_sl
 
 /* @seq: when the range was armed. Return: does the piece hold anything? */
 bool collect_block(struct mover *mv, struct piece *p, uint64_t addr, unsigned first, unsigned end, struct device *dev,
-	     uint64_t seq, struct tally *t);
+	     uint64_t seq, const struct control_words *words, struct tally *t);
 /* Pages that cannot go leave the claim. */
 void isolate_pages(struct mover *mv, struct piece *p, struct tally *t);
 void place_folios(struct mover *mv, struct piece *p, struct tally *t);
@@ -197,6 +206,9 @@ bool install_home(struct claim *c, const struct pageset *pages, uint64_t from, b
 
 /* Is the block one THP now? */
 bool is_huge(struct space *sp, uint64_t block);
+
+/* Pages of a piece that are not isolated yet, or were holes, leave it and stay in the program. */
+void release_pages(struct piece *p, const struct pageset *pages, enum uhmm_skip why, struct tally *t);
 
 /* Frees the folios of @pages. */
 void release_folios(struct device *dev, struct folios *f, const struct pageset *pages);

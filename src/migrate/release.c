@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a finished piece leaves behind: the staging slot, and nothing else. */
+/* What a finished piece leaves behind, the staging slot; and what does not come along after all. */
 #include "base/err.h"
 #include "migrate/migrate.h"
 
@@ -17,6 +17,19 @@ void release_piece(struct mover *mv, struct piece *p)
 	case SLOT_DIRTY: staging_put_dirty(st, p->slot); break;
 	}
 	p->slot = 0;
+}
+
+void release_pages(struct piece *p, const struct pageset *pages, enum uhmm_skip why, struct tally *t)
+{
+	unsigned n = pageset_count(pages);
+
+	if (!n)
+		return;
+	tally_skip(t, why, n);
+	pageset_remove(&p->copy, pages);
+	pageset_remove(&p->clear, pages);
+	if (claim_end_system(&p->claim, pages, true))
+		claim_wake(&p->claim);
 }
 
 void release_folios(struct device *dev, struct folios *f, const struct pageset *pages)

@@ -22,6 +22,7 @@ static const struct {
 	[OS_POISON]     = { "poison", ENOMEM },
 	[OS_PAGEMAP]    = { "pagemap", ENOMEM },
 	[OS_PROCMAP]    = { "procmap", ENOMEM },
+	[OS_TASKS]      = { "tasks", ENOMEM },
 	[OS_MMAP]       = { "mmap", ENOMEM },
 	[OS_MADVISE]    = { "madvise", EAGAIN },
 	[OS_THREAD]     = { "thread", EAGAIN },

@@ -18,6 +18,13 @@
 #define STACK_BYTES (1u << 20)
 #define GUARD_BYTES (16u << 10)
 
+static _Atomic unsigned nr_own;
+
+unsigned thread_nr_own(void)
+{
+	return atomic_load(&nr_own);
+}
+
 int thread_start(struct thread *t, const char *name, void *(*run)(void *), void *arg)
 {
 	sigset_t all, before;
@@ -42,6 +49,7 @@ int thread_start(struct thread *t, const char *name, void *(*run)(void *), void 
 		t->stack = NULL;
 		return -err;
 	}
+	atomic_fetch_add(&nr_own, 1);
 	pthread_setname_np(t->id, name);
 	return 0;
 }
@@ -49,6 +57,7 @@ int thread_start(struct thread *t, const char *name, void *(*run)(void *), void 
 void thread_join(struct thread *t)
 {
 	pthread_join(t->id, NULL);
+	atomic_fetch_sub(&nr_own, 1);
 	map_own_free(t->stack, STACK_BYTES);
 	t->stack = NULL;
 }
@@ -67,9 +76,7 @@ void thread_pause(unsigned n)
 
 void thread_wait(_Atomic uint32_t *word, uint32_t seen)
 {
-	const struct timespec longest = { .tv_nsec = 100000000 }; /* callers look again anyway */
-
-	(void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, &longest, NULL, 0);
+	(void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
 }
 
 void thread_wake(_Atomic uint32_t *word, unsigned n)

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "os/map.h"
 #include "os/pagemap.h"
+#include "os/tasks.h"
 
 static int init_canary(struct space *sp)
 {
@@ -27,7 +28,7 @@ int space_init(struct space *sp, enum uffd_open_mode mode)
 	int r;
 
 	memset(sp, 0, sizeof(*sp));
-	sp->uffd.fd = sp->procmap.fd = sp->pagemap_fd = -1;
+	sp->uffd.fd = sp->procmap.fd = sp->pagemap_fd = sp->tasks_fd = -1;
 	sp->pid = getpid();
 	gate_init(&sp->gate);
 	lock_init(&sp->arm_lock, LOCK_SPACE);
@@ -38,6 +39,8 @@ int space_init(struct space *sp, enum uffd_open_mode mode)
 	r = procmap_open(&sp->procmap);
 	if (!r)
 		r = pagemap_open(&sp->pagemap_fd);
+	if (!r)
+		r = tasks_open(&sp->tasks_fd);
 	if (r)
 		log_say(UHMM_LOG_ERROR, "/proc/self cannot be read (%s); is /proc mounted?", strerrordesc_np(-r));
 	else
@@ -61,6 +64,7 @@ void space_fini(struct space *sp)
 {
 	space_stop(sp);
 	table_fini(&sp->table);
+	tasks_close(sp->tasks_fd);
 	pagemap_close(sp->pagemap_fd);
 	procmap_close(&sp->procmap);
 	lock_fini(&sp->arm_lock);

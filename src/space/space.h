@@ -26,6 +26,7 @@ struct space {
 	struct uffd uffd;
 	struct procmap procmap;
 	int pagemap_fd;
+	int tasks_fd;
 	pid_t pid;
 	uint64_t canary; /* a watched page that is always there: uffd_held_up() */
 

@@ -187,6 +187,83 @@ static void the_main_stack_moves(void **state)
 	assert_true(uhmm_to_system(space, block, BLOCK, 0, NULL) == 0);
 }
 
+static _Atomic uint64_t piled;
+
+static void *pile_up(void *arg)
+{
+	unsigned char frame[16 * KIB];
+	RESULT(res);
+
+	memset(frame, (int)(uintptr_t)arg, sizeof(frame));
+	if (uhmm_to_device(space, mem, BLOCK, dev, 0, &res) < 0)
+		return (void *)1;
+	for (size_t i = 0; i < sizeof(frame); i++)
+		if (frame[i] != (unsigned char)(uintptr_t)arg)
+			return (void *)1;
+	piled += res.moved_bytes;
+	return NULL;
+}
+
+/* Threads that end while their stacks are being driven away: the kernel's last write to each must find its page. */
+static void stacks_in_one_block_move_under_their_threads(void **state)
+{
+	pthread_t threads[8];
+	void *wrong;
+
+	piled = 0;
+	for (unsigned round = 0; round < 40; round++) {
+		mem = map_anon(BLOCK, true, round % 4 == 0);
+		for (uintptr_t i = 0; i < 8; i++) {
+			pthread_attr_t attr;
+
+			pthread_attr_init(&attr);
+			assert_int_equal(pthread_attr_setstack(&attr, mem + i * 256 * KIB, 256 * KIB), 0);
+			assert_int_equal(pthread_create(&threads[i], &attr, pile_up, (void *)(i + 1)), 0);
+			pthread_attr_destroy(&attr);
+		}
+		for (unsigned i = 0; i < 8; i++) {
+			pthread_join(threads[i], &wrong);
+			assert_null(wrong);
+		}
+		unmap_anon(mem, BLOCK);
+	}
+	assert_true(piled > 0);
+}
+
+static void *wait_to_end(void *arg)
+{
+	(void)arg;
+	pthread_barrier_wait(&all_there); /* the kernel knows its control block from here on */
+	pthread_barrier_wait(&all_there);
+	return NULL;
+}
+
+/* A joiner waits for a word in it that userfaultfd would not serve. */
+static void the_control_block_of_a_thread_stays(void **state)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	RESULT(res);
+
+	mem = map_anon(BLOCK, true, false);
+	pthread_barrier_init(&all_there, NULL, 2);
+	pthread_attr_init(&attr);
+	assert_int_equal(pthread_attr_setstack(&attr, mem, BLOCK), 0);
+	assert_int_equal(pthread_create(&thread, &attr, wait_to_end, NULL), 0);
+	pthread_attr_destroy(&attr);
+	pthread_barrier_wait(&all_there);
+	/* a page more when the control block lies across two */
+	assert_int_equal(uhmm_to_device(space, mem, BLOCK, dev, 0, &res), UHMM_E_PARTIAL);
+	assert_in_range(res.skipped_pages[UHMM_SKIP_THREAD], 1, 2);
+	assert_int_equal(count_where(mem, BLOCK, UHMM_WHERE_DEVICE), PAGES(BLOCK) - res.skipped_pages[UHMM_SKIP_THREAD]);
+	pthread_barrier_wait(&all_there);
+	pthread_join(thread, NULL);
+	assert_int_equal(uhmm_to_device(space, mem, BLOCK, dev, 0, &res), 0);
+	assert_true(all_on_device(mem, BLOCK));
+	pthread_barrier_destroy(&all_there);
+	unmap_anon(mem, BLOCK);
+}
+
 /* ---- signals ---- */
 
 static volatile sig_atomic_t nr_ticks;
@@ -239,6 +316,8 @@ int main(void)
 		cmocka_unit_test(no_write_is_lost_on_the_way),
 		cmocka_unit_test(a_thread_moves_its_own_stack),
 		cmocka_unit_test(the_main_stack_moves),
+		cmocka_unit_test(the_control_block_of_a_thread_stays),
+		cmocka_unit_test(stacks_in_one_block_move_under_their_threads),
 		cmocka_unit_test(a_signal_handler_touches_what_is_moved),
 		cmocka_unit_test(a_signal_handler_stands_on_what_is_moved),
 	};
