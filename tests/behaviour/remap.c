@@ -168,7 +168,7 @@ static void locked_memory_comes_back(void **state)
 {
 	char *mem = on_device(true);
 
-	if (mlock(mem, BLOCK) && (errno == ENOMEM || errno == EPERM))
+	if (lock_memory(mem, BLOCK) && (errno == ENOMEM || errno == EPERM))
 		skip(); /* RLIMIT_MEMLOCK */
 	assert_pattern(mem, BYTES, SEED);
 	forget(mem, BYTES);

@@ -116,13 +116,13 @@ static void locked_memory(void **state)
 	for (unsigned huge = 0; huge < 2; huge++) {
 		char *mem = filled(huge);
 
-		if (mlock(mem + BLOCK, BLOCK)) {
+		if (lock_memory(mem + BLOCK, BLOCK)) {
 			put_down(mem);
 			skip(); /* RLIMIT_MEMLOCK */
 		}
 		middle_stays(mem, UHMM_SKIP_LOCKED);
 		assert_pattern(mem, BYTES, SEED);
-		munlock(mem + BLOCK, BLOCK);
+		unlock_memory(mem + BLOCK, BLOCK);
 		go_and_return(mem, BYTES, SEED);
 		put_down(mem);
 	}

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -131,6 +132,16 @@ void unmap_anon(void *mem, size_t bytes)
 {
 	if (mem)
 		munmap((char *)mem - GUARD, bytes + 2 * GUARD);
+}
+
+int lock_memory(const void *mem, size_t bytes)
+{
+	return (int)syscall(SYS_mlock, mem, bytes);
+}
+
+int unlock_memory(const void *mem, size_t bytes)
+{
+	return (int)syscall(SYS_munlock, mem, bytes);
 }
 
 size_t anon_huge_bytes(const void *addr, size_t len)

@@ -49,6 +49,10 @@ const char *device_spec(void);
 void *map_anon(size_t bytes, bool align2m, bool huge);
 void unmap_anon(void *mem, size_t bytes);
 
+/* mlock(2) and munlock(2) by hand: sanitizers make the library's do nothing. */
+int lock_memory(const void *mem, size_t bytes);
+int unlock_memory(const void *mem, size_t bytes);
+
 /* How much of the mappings in [addr, addr + len) is in THPs, by /proc/self/smaps; mappings that reach past the ends count
  * with all they have, but never for more than what lies inside. */
 size_t anon_huge_bytes(const void *addr, size_t len);
