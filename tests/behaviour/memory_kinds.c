@@ -219,6 +219,8 @@ static void memory_of_malloc(void **state)
 	fill_pattern(start, bytes, SEED);
 	go_and_return(start, bytes, SEED);
 	go(start, bytes);
+	if (!FREE_UNMAPS)
+		come(start, bytes);
 	free(mem);
 	eventually(used_bytes() == 0);
 }

@@ -20,6 +20,18 @@
 #define MIB ((size_t)1 << 20)
 #define GIB ((size_t)1 << 30)
 
+/* Does free() give memory back at once? The address sanitizer keeps it for a while. */
+#if defined(__SANITIZE_ADDRESS__)
+#define FREE_UNMAPS 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FREE_UNMAPS 0
+#endif
+#endif
+#ifndef FREE_UNMAPS
+#define FREE_UNMAPS 1
+#endif
+
 #define SUPPORT_SKIP 77
 
 /* Prints "SKIP: " and the sentence, and exits with 77. */

@@ -36,7 +36,8 @@ static void each_call_has_a_name_and_an_errno_of_its_own(void **state)
 		{ "register:1", OS_REGISTER, ENOMEM }, { "unregister:1", OS_UNREGISTER, ENOMEM },
 		{ "move:1", OS_MOVE, EAGAIN }, { "copy:1", OS_COPY, ENOMEM }, { "zeropage:1", OS_ZEROPAGE, ENOMEM },
 		{ "wake:1", OS_WAKE, EINVAL }, { "poison:1", OS_POISON, ENOMEM }, { "pagemap:1", OS_PAGEMAP, ENOMEM },
-		{ "procmap:1", OS_PROCMAP, ENOMEM }, { "mmap:1", OS_MMAP, ENOMEM }, { "madvise:1", OS_MADVISE, EAGAIN },
+		{ "procmap:1", OS_PROCMAP, ENOMEM }, { "tasks:1", OS_TASKS, ENOMEM },
+		{ "mmap:1", OS_MMAP, ENOMEM }, { "madvise:1", OS_MADVISE, EAGAIN },
 		{ "thread:1", OS_THREAD, EAGAIN }, { "thp:1", OS_THP, ENOMEM },
 	};
 
