@@ -5,7 +5,7 @@
  * a time. Should it fail, it closes the descriptor: the toucher then goes on with zeros instead of waiting for
  * ever.
  *
- * Between passes MADV_DONTNEED empties the memory; that raises no message, because no events were asked for.
+ * No events are asked for, so neither MADV_DONTNEED nor a MOVE out of the memory raises a message.
  */
 #include "tools/bare.h"
 
@@ -20,19 +20,31 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "tools/region.h"
+#include "tools/clock.h"
 #include "tools/say.h"
 #include "tools/touch.h"
+#include "uhmm/driver.h"
 #include "uhmm/space.h"
 
 #ifndef USERFAULTFD_IOC_NEW
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
 #endif
 
+/* Linux 6.8; the distribution's header may be older. */
+struct uffd_move {
+	uint64_t dst, src, len, mode;
+	int64_t move;
+};
+#define MOVE         _IOWR(0xAA, 0x05, struct uffd_move)
+#define FEATURE_MOVE (UINT64_C(1) << 16)
+
+#define BATCH_BYTES (32 * UHMM_BLOCK_BYTES) /* moved out before they are copied, as uhmm does it */
+
 struct bare {
 	int fd;
 	struct region here;  /* what is touched */
 	struct region store; /* where its pages come from */
+	struct region slots; /* REGION_HUGE: where its THPs are meanwhile */
 	int server_errno;    /* the server's; read after it was joined */
 };
 
@@ -52,16 +64,25 @@ static int open_uffd(void)
 	return fd;
 }
 
-static int watch(struct bare *b)
+static bool is_huge(const struct bare *b) { return b->here.pages == REGION_HUGE; }
+
+static int watch_region(int fd, const struct region *r)
 {
-	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register reg = {
-		.range = { .start = (uintptr_t)b->here.mem, .len = b->here.bytes },
+		.range = { .start = (uintptr_t)r->mem, .len = r->bytes },
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
 	};
 
+	return ioctl(fd, UFFDIO_REGISTER, &reg);
+}
+
+static int watch(struct bare *b)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = is_huge(b) ? FEATURE_MOVE : 0 };
+
 	b->fd = open_uffd();
-	if (b->fd < 0 || ioctl(b->fd, UFFDIO_API, &api) || ioctl(b->fd, UFFDIO_REGISTER, &reg)) {
+	if (b->fd < 0 || ioctl(b->fd, UFFDIO_API, &api) || watch_region(b->fd, &b->here) ||
+	    (is_huge(b) && watch_region(b->fd, &b->slots))) {
 		int err = errno;
 
 		say("the bare userfaultfd could not be set up: %s", strerror(err));
@@ -70,7 +91,7 @@ static int watch(struct bare *b)
 	return 0;
 }
 
-int bare_open(struct bare **ret, uint64_t bytes)
+int bare_open(struct bare **ret, uint64_t bytes, enum region_pages pages)
 {
 	struct bare *b = calloc(1, sizeof(*b));
 	int r = b ? 0 : -ENOMEM;
@@ -80,11 +101,15 @@ int bare_open(struct bare **ret, uint64_t bytes)
 		return r;
 	}
 	b->fd = -1;
-	r = region_init(&b->here, bytes, REGION_BASE);
+	r = region_init(&b->here, bytes, pages);
 	if (!r)
-		r = region_init(&b->store, bytes, REGION_BASE);
-	if (!r)
+		r = region_init(&b->store, bytes, pages);
+	if (!r && pages == REGION_HUGE)
+		r = region_init(&b->slots, bytes, pages);
+	if (!r) {
+		region_fill(&b->here);
 		r = watch(b);
+	}
 	if (r) {
 		bare_close(b);
 		return r;
@@ -102,18 +127,56 @@ void bare_close(struct bare *b)
 		close(b->fd);
 	region_fini(&b->here);
 	region_fini(&b->store);
+	region_fini(&b->slots);
 	free(b);
+}
+
+static int move_block(struct bare *b, const unsigned char *to, const unsigned char *from)
+{
+	struct uffd_move move = { .dst = (uintptr_t)to, .src = (uintptr_t)from, .len = UHMM_BLOCK_BYTES };
+
+	return ioctl(b->fd, MOVE, &move) ? errno : 0;
+}
+
+static double empty_huge(struct bare *b, struct crew *crew, unsigned nr)
+{
+	uint64_t start = clock_ns(), end;
+	int err = 0;
+
+	for (uint64_t from = 0; from < b->here.bytes; from = end) {
+		end = from + BATCH_BYTES < b->here.bytes ? from + BATCH_BYTES : b->here.bytes;
+		for (uint64_t at = from; at < end && !err; at += UHMM_BLOCK_BYTES)
+			err = move_block(b, b->slots.mem + at, b->here.mem + at);
+		if (err) {
+			say("a bare UFFDIO_MOVE failed: %s", strerror(err));
+			return -1;
+		}
+		crew_copy(crew, nr, b->store.mem + from, b->slots.mem + from, end - from);
+	}
+	return (double)(clock_ns() - start) / 1e9;
+}
+
+double bare_empty(struct bare *b, struct crew *crew, unsigned nr)
+{
+	if (is_huge(b))
+		return empty_huge(b, crew, nr);
+	madvise(b->here.mem, b->here.bytes, MADV_DONTNEED);
+	return 0;
 }
 
 static int serve_one(struct bare *b)
 {
-	struct uffd_msg msg;
+	uint64_t step = is_huge(b) ? UHMM_BLOCK_BYTES : UHMM_PAGE_BYTES, at;
 	struct uffdio_copy copy = { .len = UHMM_PAGE_BYTES };
-	uint64_t at;
+	struct uffd_msg msg;
 
 	if (read(b->fd, &msg, sizeof(msg)) != sizeof(msg))
 		return errno ? errno : EIO;
-	at = (msg.arg.pagefault.address & ~(UHMM_PAGE_BYTES - 1)) - (uintptr_t)b->here.mem;
+	at = (msg.arg.pagefault.address & ~(step - 1)) - (uintptr_t)b->here.mem;
+	if (is_huge(b)) {
+		uhmm_copy(b->slots.mem + at, b->store.mem + at, UHMM_BLOCK_BYTES);
+		return move_block(b, b->here.mem + at, b->slots.mem + at);
+	}
 	copy.dst = (uintptr_t)b->here.mem + at;
 	copy.src = (uintptr_t)b->store.mem + at;
 	return ioctl(b->fd, UFFDIO_COPY, &copy) ? errno : 0;
@@ -124,7 +187,7 @@ static void *serve(void *arg)
 	struct bare *b = arg;
 
 	b->server_errno = 0;
-	for (uint64_t at = 0; at < b->here.bytes && !b->server_errno; at += UHMM_PAGE_BYTES)
+	for (uint64_t at = 0; at < b->here.bytes && !b->server_errno; at += is_huge(b) ? UHMM_BLOCK_BYTES : UHMM_PAGE_BYTES)
 		b->server_errno = serve_one(b);
 	if (b->server_errno) {
 		close(b->fd);
@@ -153,10 +216,10 @@ double bare_pass(struct bare *b, const cpu_set_t *server_cpus, struct samples *r
 	pthread_t server;
 	int err;
 
-	madvise(b->here.mem, b->here.bytes, MADV_DONTNEED);
 	err = start_server(b, server_cpus, &server);
 	if (!err) {
-		seconds = touch_range(&b->here, 0, b->here.bytes, UHMM_PAGE_BYTES, TOUCH_READ, ret_us);
+		seconds = touch_range(&b->here, 0, b->here.bytes, is_huge(b) ? UHMM_BLOCK_BYTES : UHMM_PAGE_BYTES, TOUCH_READ,
+				      ret_us);
 		pthread_join(server, NULL);
 		err = b->server_errno;
 	}

@@ -62,9 +62,9 @@ static void print_row(const struct bench *b, const struct row *row)
 	char size[SIZE_CHARS];
 
 	if (b->nr_rows == 1)
-		printf("%10s  %-5s %5s  %-12s %7s %9s %11s %11s %11s\n", "size", "pages", "order", "direction", "threads",
+		printf("%10s  %-5s %5s  %-18s %7s %9s %11s %11s %11s\n", "size", "pages", "order", "direction", "threads",
 		       "GiB/s", "us mean", "us p50", "us p99");
-	printf("%10s  %-5s %5u  %-12s %7u %9.2f %11.1f %11.1f %11.1f", size_print(row->size_bytes, size), row->pages,
+	printf("%10s  %-5s %5u  %-18s %7u %9.2f %11.1f %11.1f %11.1f", size_print(row->size_bytes, size), row->pages,
 	       row->order, row->dir, row->threads, row->gib_s, row->us_mean, row->us_p50, row->us_p99);
 	if (row->fraction > 0)
 		printf("  %.3f of the copy", row->fraction);

@@ -23,7 +23,7 @@ struct row {
 	double fraction;       /* of the copy alone, median of the rounds; 0: not compared */
 };
 
-#define BENCH_MAX_ROWS 64
+#define BENCH_MAX_ROWS 160
 
 struct bench {
 	/* as it was asked for */

@@ -41,6 +41,7 @@ static int take_turn(struct rig *rig, const struct region *r, struct bare *bare,
 		return -EIO;
 	server = place_threads(placement);
 	touch_range(r, 0, r->bytes, UHMM_PAGE_BYTES, TOUCH_READ, &t->uhmm);
+	bare_empty(bare, NULL, 1);
 	seconds = bare_pass(bare, server, &t->bare);
 	place_threads(PLACE_FREE);
 	return seconds < 0 ? -EIO : 0;
@@ -69,7 +70,7 @@ int demo_against_bare(struct rig *rig, struct against_bare *ret_one_cpu, struct 
 	int result = region_init(&r, TURN_BYTES, REGION_BASE);
 
 	if (!result)
-		result = bare_open(&bare, TURN_BYTES);
+		result = bare_open(&bare, TURN_BYTES, REGION_BASE);
 	if (!result) {
 		region_fill(&r);
 		result = take_turns(rig, &r, bare, PLACE_ONE_CPU, ret_one_cpu);

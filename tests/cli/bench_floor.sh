@@ -7,11 +7,11 @@ grep -Eq '^ok +a 2 MiB page' "$tmp/doctor" || { echo 'skipped: no THP can be had
 
 run 0 bench floor --size 8M --rounds 2 --json
 json_lines
-for dir in copy to_device; do
+for dir in copy bare_move to_device; do
     [ "$(grep -c "\"dir\":\"$dir\"" "$tmp/out")" = 3 ] || fail "not three rows for $dir: 2M, 4M, 8M"
 done
 tail -n 1 "$tmp/out" | grep -q '"bench":"floor","summary":true' || fail 'the summary is not the last line'
-for key in to_device_fraction fault_overhead_us_p50 fault_threads_ratio copy_threads_ratio; do
+for key in to_device_fraction bare_move_fraction fault_overhead_us_p50 bare_overhead_us_p50 fault_threads_ratio copy_threads_ratio; do
     [ -n "$(field $key)" ] || fail "no number under $key"
 done
 
