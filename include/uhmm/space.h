@@ -147,7 +147,7 @@ UHMM_API int uhmm_to_device(struct uhmm_space *space, void *start, size_t len_by
  * @ret:       what was done, or NULL
  *
  * Pages that are not on a device count as UHMM_SKIP_ABSENT and make nothing partial. When all of a mapping in the
- * range is home, uhmm stops watching it.
+ * range is home, and no device holds anything any more, uhmm stops watching it.
  *
  * Return: 0 when nothing of the range is on a device; UHMM_E_PARTIAL, -EINVAL, -EFAULT, -EPERM, -EIO as above.
  * Context: any thread, may block; not from a driver or log callback.

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * fork(2): a child shares the parent's pages, but not what is on a device - it would read zeros there. So everything
- * comes home before the fork, and nothing leaves until it is done. What a failing device keeps is not inherited at all:
+ * comes home before the fork, and nothing leaves until it is done. A folio is freed when its bytes are in the program, so
+ * all is home when no device has a folio: not when a walk has found none, for a fault thread may have some in its hands, and
+ * mremap carries others past the walker. What a failing device keeps is not inherited at all:
  * the child gets SIGSEGV there, never zeros.
  *
  * vfork and posix_spawn (system, popen) share the address space, run no handlers, and cost nothing.
  *
  * The child has none of our threads, and its memory is watched by nobody. It may open a space of its own.
  */
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -30,6 +33,18 @@ void fork_unlock(void)
 
 #define EVERYTHING (UINT64_C(1) << TABLE_ADDRESS_BITS)
 
+/* What the page says when it is in nobody's claim; or in another one, which was begun since. */
+static struct entry peek_settled(struct table *t, uint64_t at)
+{
+	struct entry first = table_peek(t, at), e = first;
+
+	while (entry_state(e) == ENTRY_MIGRATING && entry_token(e) == entry_token(first)) {
+		sched_yield();
+		e = table_peek(t, at);
+	}
+	return e;
+}
+
 /* What could not come home is hidden from the child, or shown to it again. */
 static int visit_hide(void *ctx, uint64_t addr, struct entry_slot *b)
 {
@@ -37,7 +52,7 @@ static int visit_hide(void *ctx, uint64_t addr, struct entry_slot *b)
 
 	(void)b;
 	for (uint64_t at = addr; at < addr + BLOCK_BYTES; at += PAGE_BYTES)
-		if (entry_state(table_peek(t, at)) == ENTRY_DEVICE)
+		if (entry_state(peek_settled(t, at)) == ENTRY_DEVICE)
 			(void)map_inherit(at, PAGE_BYTES, false);
 	return 0;
 }
@@ -63,7 +78,9 @@ static void before_fork(void)
 	if (!s)
 		return;
 	jobs_pause(&s->jobs);
-	jobs_run(&s->jobs, JOB_TO_SYSTEM, 0, EVERYTHING, NULL, true, &t);
+	do {
+		jobs_run(&s->jobs, JOB_TO_SYSTEM, 0, EVERYTHING, NULL, true, &t);
+	} while (!t.error && migrator_used_bytes(&s->migrator));
 	counter_add(&s->sp.counters.forks, 1);
 	if (!t.error)
 		return;

@@ -80,27 +80,34 @@ static bool fill_huge(struct reader *rd, struct claim *c)
 		staging_put_empty(st, slot);
 	else
 		staging_put_dirty(st, slot);
-	if (!pageset_empty(&left) && claim_end_system(c, &left, true))
+	if (!pageset_empty(&left)) {
+		/* no memory: the toucher asks again. It waits without having been marked as waiting */
+		(void)claim_end_system(c, &left, true);
 		claim_wake(c);
+	}
 	return true;
 }
 
 /*
  * A touch of a page whose discard was announced: it is gone, so for this page the discard has happened. For a whole block
- * that is true if all of it is gone. Return: 0, or -ENOMEM.
+ * that is true if all of it is gone. Inside the gate, so that no other discard is announced between the look and the
+ * deed. Return: 0, or -ENOMEM.
  */
 static int forget_zap(struct space *sp, struct entry_slot *b, uint64_t addr)
 {
-	bool all_gone = pagemap_uniform(sp->pagemap_fd, block_down(addr), block_down(addr) + BLOCK_BYTES) == 0;
 	struct entry_slot *s;
+	bool all_gone;
 	int r = 0;
 
+	gate_enter(&sp->gate, GATE_MOVES);
+	all_gone = pagemap_uniform(sp->pagemap_fd, block_down(addr), block_down(addr) + BLOCK_BYTES) == 0;
 	block_lock(b);
 	if (entry_state(entry_get(b)) == ENTRY_SYSTEM && !all_gone)
 		r = block_split(&sp->table, b);
 	if (!r && entry_state(block_page(b, page_in_block(addr), &s)) == ENTRY_SYSTEM)
 		entry_set(s, entry_system());
 	block_unlock(b);
+	gate_leave(&sp->gate, GATE_MOVES);
 	return r;
 }
 
@@ -159,8 +166,11 @@ static void lose_page(struct reader *rd, uint64_t addr, int error)
 		return;
 	}
 	while (r == UFFD_E_AGAIN) {
+		/* inside the gate: it may have been dropped since, and other memory be there */
 		gate_enter(&m->sp->gate, GATE_MOVES);
-		r = uffd_poison(&m->sp->uffd, addr, PAGE_BYTES);
+		r = UFFD_E_MISSING;
+		if (entry_state(table_peek(&m->sp->table, addr)) == ENTRY_DEVICE)
+			r = uffd_poison(&m->sp->uffd, addr, PAGE_BYTES);
 		gate_leave(&m->sp->gate, GATE_MOVES);
 	}
 	counter_add(&m->sp->counters.fault_lost, 1);
@@ -186,7 +196,8 @@ static void come_home(struct reader *rd, const struct uffd_message *msg, bool wh
 		sched_yield(); /* as the kernel does without memory: the toucher tries again, and the OOM killer decides */
 	else if (r < 0)
 		lose_page(rd, msg->start, r);
-	if (r > 0)
+	/* of a whole block the others may have come, and this one page been dropped by an event before it was claimed */
+	if (r > 0 || (!r && whole && !moved[BLOCK_ORDER]))
 		uffd_wake(&rd->faults->m->sp->uffd, msg->start, PAGE_BYTES);
 }
 

@@ -62,7 +62,7 @@ void buddy_fini(struct buddy *b)
 
 static void count(struct buddy *b, unsigned order, int64_t n)
 {
-	atomic_fetch_add_explicit(&b->nr_folios[order], (uint64_t)n, memory_order_relaxed);
+	atomic_fetch_add_explicit(&b->nr_folios[order], (uint64_t)n, memory_order_release);
 }
 
 /* ---- whole blocks ---- */
@@ -288,15 +288,16 @@ void buddy_free(struct buddy *b, uint64_t offset, unsigned order)
 	uint64_t index = offset >> BLOCK_SHIFT;
 
 	uhmm_assert(index < b->nr_blocks && !(offset & (order_bytes(order) - 1)));
-	count(b, order, -1);
 	if (order == BLOCK_ORDER) {
 		uhmm_assert(atomic_load_explicit(&b->word[index], memory_order_relaxed) == KIND_WHOLE);
 		push_block(b, index);
-		return;
+	} else {
+		lock_take(&b->lock);
+		free_small_locked(b, offset, order);
+		lock_drop(&b->lock);
 	}
-	lock_take(&b->lock);
-	free_small_locked(b, offset, order);
-	lock_drop(&b->lock);
+	/* last: who sees nothing in use may close the device */
+	count(b, order, -1);
 }
 
 int buddy_split(struct buddy *b, uint64_t offset)
@@ -310,8 +311,8 @@ int buddy_split(struct buddy *b, uint64_t offset)
 	lock_drop(&b->lock);
 	if (!s)
 		return -ENOMEM;
-	count(b, BLOCK_ORDER, -1);
 	count(b, 0, PAGES_PER_BLOCK);
+	count(b, BLOCK_ORDER, -1);
 	return 0;
 }
 
@@ -339,8 +340,9 @@ uint64_t buddy_used_bytes(struct buddy *b)
 {
 	uint64_t bytes = 0;
 
-	for (unsigned k = 0; k < NR_ORDERS; k++)
-		bytes += atomic_load_explicit(&b->nr_folios[k], memory_order_relaxed) * order_bytes(k);
+	/* from the largest down: a folio that is split meanwhile is seen as one or the other, or as both */
+	for (unsigned k = NR_ORDERS; k-- > 0;)
+		bytes += atomic_load_explicit(&b->nr_folios[k], memory_order_acquire) * order_bytes(k);
 	return bytes;
 }
 

@@ -35,7 +35,7 @@ struct buddy {
 	_Alignas(64) _Atomic uint64_t free_head;
 	_Atomic uint64_t fresh; /* blocks from here on were never used */
 
-	/* atomic, relaxed: counters */
+	/* atomic: counted up before a folio is used, down (release) when all about it is done: 0 lets a device be closed */
 	_Atomic uint64_t nr_folios[NR_ORDERS];
 
 	/* guarded by lock (rank DEVICE); which blocks are split, and their records */

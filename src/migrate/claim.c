@@ -55,10 +55,9 @@ void claim_leave(struct claim *c)
 
 /*
  * A discard was announced for pages of this block and may not have happened yet. It has, for a page that is not there
- * now: those lose the mark. The scan is older than the lock, but a page can only come back through a fault of ours, which
- * takes the mark away itself.
+ * now: those lose the mark. Inside the gate, so that no other discard is announced between the scan and the lock.
  */
-static void settle_zaps(struct claim *c)
+static void settle_zaps_inside(struct claim *c)
 {
 	struct pm_run runs[64];
 	uint64_t stop;
@@ -102,6 +101,8 @@ static void claim_page_locked(struct claim *c, unsigned i, struct claim_misses *
 	struct entry_slot *s;
 	struct entry e = block_page(c->block, i, &s);
 
+	if (pageset_has(&c->mine, i)) /* of an earlier round; mremap may have taken it along since */
+		return;
 	switch (entry_state(e)) {
 	case ENTRY_SYSTEM:
 		if (is_zapped(e)) {
@@ -116,8 +117,7 @@ static void claim_page_locked(struct claim *c, unsigned i, struct claim_misses *
 		pageset_add(&misses->device, i);
 		break;
 	default:
-		if (!pageset_has(&c->mine, i)) /* of an earlier round */
-			pageset_add(&misses->busy, i);
+		pageset_add(&misses->busy, i);
 	}
 }
 
@@ -169,8 +169,11 @@ int claim_system(struct claim *c, struct space *sp, uint64_t addr, unsigned firs
 			break;
 		/* a discard that has happened is no reason; and a fault thread wakes the toucher first and ends its claim a
 		 * moment later: that is worth waiting for */
-		if (zap)
-			settle_zaps(c);
+		if (zap) {
+			claim_enter(c);
+			settle_zaps_inside(c);
+			claim_leave(c);
+		}
 		if (zap && tries)
 			break;
 		if (!zap)
@@ -234,7 +237,6 @@ struct claim *claim_of(struct space *sp, struct entry e)
 
 void claim_page_moved(struct claim *c, unsigned i, uint64_t to)
 {
-	c->whole = false;
 	pageset_add(&c->moved, i);
 	c->at[i] = to;
 }
@@ -282,10 +284,13 @@ static bool is_dead(const struct claim *c, struct entry e, unsigned i)
 	return !is_mine(c, e, i) || entry_has(e, ENTRY_DEAD);
 }
 
-/* Has an event given the block a table, or somebody else the whole of it? Context: holds the block's lock. */
+/*
+ * Has an event given the block a table? When all pages have been moved away it may be without one again. Only the claimer
+ * writes .whole, here, so that it holds from one look to the next. Context: holds the block's lock.
+ */
 static void look_whole_locked(struct claim *c)
 {
-	if (c->whole && entry_state(entry_get(c->block)) == ENTRY_TABLE)
+	if (c->whole && (entry_state(entry_get(c->block)) == ENTRY_TABLE || !pageset_empty(&c->moved)))
 		c->whole = false;
 }
 

@@ -83,28 +83,31 @@ static int choose_kind(struct piece *p, struct space *sp, bool huge)
 		p->kind = PIECE_PAGES;
 		return claim_split(c);
 	}
+	/* inside the gate: an event may say that the block is another one now */
+	claim_enter(c);
 	block_lock(c->block);
 	entry_mark(c->block, ENTRY_HUGE, 0);
 	block_unlock(c->block);
+	claim_leave(c);
 	return 0;
 }
 
 static void count_misses(struct claim *c, struct claim_misses *misses, struct device *dev, struct tally *t)
 {
-	struct entry_slot *s;
+	struct entry_slot *b = c->block, *s; /* the block may be another one at any moment */
 
 	tally_skip(t, UHMM_SKIP_RACED, pageset_count(&misses->busy));
 	if (pageset_empty(&misses->device))
 		return;
-	block_lock(c->block);
+	block_lock(b);
 	pageset_for_each(&misses->device, i) {
-		struct entry e = block_page(c->block, i, &s);
+		struct entry e = block_page(b, i, &s);
 		enum uhmm_skip why = entry_device(e) == dev->index ? UHMM_SKIP_ABSENT : UHMM_SKIP_OTHER_DEVICE;
 
 		/* it may have gone home since the claim */
 		tally_skip(t, entry_state(e) == ENTRY_DEVICE ? why : UHMM_SKIP_RACED, 1);
 	}
-	block_unlock(c->block);
+	block_unlock(b);
 }
 
 bool collect_block(struct mover *mv, struct piece *p, uint64_t addr, unsigned first, unsigned end, struct device *dev,

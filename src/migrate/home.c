@@ -54,6 +54,10 @@ static int settle(struct mover *mv, struct claim *c, struct device *dev, const s
 		moved[order] += pageset_count(pages) >> order;
 		return 0;
 	}
+	if (pageset_count(left) == PAGES_PER_BLOCK) {
+		stay(mv, c, dev, left); /* all as before, the claim too unless an event has split it */
+		return HOME_NO_MEMORY;
+	}
 	if (mv->folios.whole) {
 		/* a part of the folio went home: its claim is split already, the folio follows when the rest is put down */
 		uint64_t head = mv->folios.offset[0];

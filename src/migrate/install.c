@@ -175,6 +175,35 @@ static void end_dead(struct home *h)
 	h->wake = true;
 }
 
+/*
+ * From now on pages are copied out of the slot. A MOVE may have taken one that it did not own up to (isolate.c): copying the
+ * hole it left would be a touch of watched memory, inside the gate. Return: as refused().
+ */
+static bool stop_moving(struct home *h)
+{
+	unsigned first = pageset_next(&h->todo, 0);
+	uint64_t at = h->from + first * PAGE_BYTES, stop;
+	struct pm_run runs[64];
+	unsigned nr;
+
+	while (at < h->from + BLOCK_BYTES) {
+		if (pagemap_scan(h->c->sp->pagemap_fd, at, h->from + BLOCK_BYTES, runs, ARRAY_LEN(runs), &nr, &stop))
+			return true;
+		for (unsigned k = 0; k < nr; k++)
+			for (; at < runs[k].end; at += PAGE_BYTES) {
+				unsigned i = page_in_block(at);
+
+				if (runs[k].bits || !pageset_has(&h->todo, i))
+					continue;
+				end_run(h, i, i + 1, true);
+				h->wake = true;
+			}
+		at = stop;
+	}
+	h->moving = false;
+	return false;
+}
+
 /* What to do about a run that did not go at all. Return: worth waiting a moment before the next try. */
 static bool refused(struct home *h, unsigned first, unsigned end, int r)
 {
@@ -194,12 +223,15 @@ static bool refused(struct home *h, unsigned first, unsigned end, int r)
 			return false;
 		}
 		break;
+	case UFFD_E_MISSING:
+		/* the mapping may have moved away, and its event be unread: then this is no answer */
+		if (uffd_held_up(&h->c->sp->uffd, h->c->sp->canary))
+			return true;
+		/* fall through */
 	default:
 		/* MOVE wants one writable mapping; COPY takes any protection; and one page lies in one mapping at most */
-		if (h->moving) {
-			h->moving = false;
-			return false;
-		}
+		if (h->moving)
+			return stop_moving(h);
 		if (n > 1) {
 			h->longest = n / 2;
 			return false;

@@ -11,6 +11,8 @@
  * A pinned base page answers EAGAIN, too, and so does one that is busy for a moment: while no event is unread, trying has
  * a bound.
  */
+#include <string.h>
+
 #include "base/clock.h"
 #include "base/err.h"
 #include "migrate/migrate.h"
@@ -183,8 +185,13 @@ static void settle_zero(struct space *sp, struct piece *p)
 			pageset_add(&p->clear, i);
 		}
 	}
-	if (p->kind == PIECE_HUGE && pageset_empty(&p->copy))
+	if (p->kind == PIECE_HUGE && pageset_empty(&p->copy)) {
 		p->kind = PIECE_CLEAR;
+	} else if (p->kind == PIECE_HUGE) {
+		/* the huge zero page was split by a store: the slot has all of it, and one folio is copied whole */
+		pageset_join(&p->copy, &p->clear);
+		memset(&p->clear, 0, sizeof(p->clear));
+	}
 }
 
 void isolate_pages(struct mover *mv, struct piece *p, struct tally *t)

@@ -117,6 +117,11 @@ static void leave_locked(struct jobs *j, struct job *job)
 
 /* ---- home, and disarming: by chunks ---- */
 
+static bool something_away(void *m)
+{
+	return migrator_used_bytes(m);
+}
+
 static void run_chunk_locked(struct worker *w, struct job *job)
 {
 	struct jobs *j = w->jobs;
@@ -131,7 +136,7 @@ static void run_chunk_locked(struct worker *w, struct job *job)
 	if (job->kind == JOB_TO_SYSTEM)
 		migrate_to_system(&w->mover, start, end, job->dev, &t);
 	else
-		vma_disarm(j->m->sp, start, end);
+		vma_disarm(j->m->sp, start, end, something_away, j->m);
 	migrator_check(j->m);
 	lock_take(&j->lock);
 	merge(&job->tally, &t);
@@ -346,9 +351,12 @@ void jobs_fini(struct jobs *j)
 
 /* ---- for threads of the program: without locks ---- */
 
-static struct job *take_slot(struct jobs *j)
+/* The last slot is for urgent jobs: while the others are paused none of theirs becomes free. */
+static struct job *take_slot(struct jobs *j, bool urgent)
 {
-	for (unsigned i = 0; i < JOB_SLOTS; i++) {
+	unsigned end = urgent ? JOB_SLOTS : JOB_SLOTS - 1;
+
+	for (unsigned i = urgent ? end - 1 : 0; i < end; i++) {
 		uint32_t is_free = JOB_FREE;
 
 		if (atomic_compare_exchange_strong(&j->job[i].state, &is_free, JOB_FILLING))
@@ -379,7 +387,7 @@ void jobs_run(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, 
 	struct job *job;
 	uint32_t seen;
 
-	for (seen = atomic_load(&j->freed); !(job = take_slot(j)); seen = atomic_load(&j->freed))
+	for (seen = atomic_load(&j->freed); !(job = take_slot(j, urgent)); seen = atomic_load(&j->freed))
 		thread_wait(&j->freed, seen);
 	job->detached = false;
 	job->urgent = urgent;
@@ -396,7 +404,7 @@ int jobs_post(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, 
 	struct job *job = NULL;
 
 	if (atomic_fetch_add(&j->nr_prefetches, 1) < MAX_PREFETCHES)
-		job = take_slot(j);
+		job = take_slot(j, false);
 	if (!job) {
 		atomic_fetch_sub(&j->nr_prefetches, 1);
 		return -EAGAIN;

@@ -25,6 +25,18 @@ int migrator_init(struct migrator *m, struct space *sp, uint64_t pool_bytes)
 	return staging_init(&m->staging, sp, pool_bytes);
 }
 
+uint64_t migrator_used_bytes(struct migrator *m)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 1; i < MAX_DEVICES; i++) {
+		struct device *d = migrator_device(m, i);
+
+		bytes += d ? buddy_used_bytes(&d->buddy) : 0;
+	}
+	return bytes;
+}
+
 static struct buddy *allocator(void *ctx, unsigned index)
 {
 	struct device *d = migrator_device(ctx, index);

@@ -47,6 +47,9 @@ static inline struct device *migrator_device(struct migrator *m, unsigned index)
 	return atomic_load_explicit(&m->devices[index], memory_order_acquire);
 }
 
+/* On all devices together. A folio is freed after its bytes have been installed: while this is 0 nothing is away. */
+uint64_t migrator_used_bytes(struct migrator *m);
+
 /* What came of a migration. Pages are base pages. */
 struct tally {
 	uint64_t moved_folios[NR_ORDERS];

@@ -232,6 +232,8 @@ static void throw_away(struct staging *st, uint64_t slot)
 
 	lock_take(&st->bin_lock);
 	r = uffd_move(&st->bin_uffd, st->bin + st->nr_bin * BLOCK_BYTES, slot, BLOCK_BYTES, UFFD_DONTWAKE, &moved);
+	if (r && moved) /* in part: the place in the bin must be empty for the next */
+		(void)map_discard(st->bin + st->nr_bin * BLOCK_BYTES, BLOCK_BYTES);
 	if (!r && ++st->nr_bin == BIN_SLOTS) {
 		(void)map_discard(st->bin, BIN_SLOTS * BLOCK_BYTES);
 		st->nr_bin = 0;

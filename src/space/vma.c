@@ -118,13 +118,15 @@ static int visit_home(void *ctx, uint64_t addr, struct entry_slot *b)
 	return away;
 }
 
-void vma_disarm(struct space *sp, uint64_t start, uint64_t end)
+void vma_disarm(struct space *sp, uint64_t start, uint64_t end, bool (*away)(void *ctx), void *ctx)
 {
 	struct mapping m;
 	bool ours;
 
 	lock_take(&sp->arm_lock);
-	while (start < end && !atomic_load(&sp->nr_arming) && !procmap_find(&sp->procmap, start, &m) && m.start < end) {
+	if (atomic_load(&sp->nr_arming) || away(ctx))
+		end = start;
+	while (start < end && !procmap_find(&sp->procmap, start, &m) && m.start < end) {
 		uint64_t own_start, own_end;
 
 		(void)unfit(&m, &ours);

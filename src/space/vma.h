@@ -35,9 +35,13 @@ void vma_arm_end(struct space *sp);
 /* Watches it again, when event_seq has changed. Only between vma_arm_begin() and vma_arm_end(). */
 int vma_arm_again(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_seq);
 
-/* Stops watching the mappings in [start, end) that are wholly home, if nobody is arming. Best effort. Context: any thread but a fault
- * thread. */
-void vma_disarm(struct space *sp, uint64_t start, uint64_t end);
+/*
+ * Stops watching the mappings in [start, end), if nobody is arming and nothing at all is away. That all of the range is home
+ * would not be enough: mremap may put device-resident pages down in it, and be heard of only afterwards.
+ * @away: is anything away? Asked when nothing can leave any more.
+ * Best effort. Context: any thread but a fault thread.
+ */
+void vma_disarm(struct space *sp, uint64_t start, uint64_t end, bool (*away)(void *ctx), void *ctx);
 
 /* Stops watching everything; nothing is away, and nobody is arming. */
 void vma_disarm_all(struct space *sp);

@@ -2,6 +2,7 @@
 /* fork(2) with memory on a device: parent and child each have all of it, and nothing that one writes shows in the other. */
 #include "rig.h"
 
+#include <pthread.h>
 #include <spawn.h>
 #include <sys/wait.h>
 
@@ -255,6 +256,34 @@ static void a_child_never_reads_zeros_for_what_a_device_keeps(void **state)
 	}
 }
 
+static void *touch_first(void *arg)
+{
+	return (void *)(uintptr_t)(check_pattern(arg, PAGE, SEED) != -1);
+}
+
+/* A fault thread has its bytes, and the walk that brings all home has nothing to find there. */
+static void what_is_on_its_way_home_is_not_missed(void **state)
+{
+	for (unsigned huge = 0; huge < 2; huge++) {
+		struct uhmm_device *slow = open_device("emu:size=16M,latency=30ms");
+		char *mem = map_anon(BYTES, true, huge);
+		pthread_t toucher;
+		void *wrong;
+
+		fill_pattern(mem, BYTES, SEED);
+		assert_int_equal(uhmm_to_device(space, mem, BLOCK, slow, 0, NULL), 0);
+		if (pthread_create(&toucher, NULL, touch_first, mem))
+			fail();
+		eventually(count_where(mem, BLOCK, UHMM_WHERE_MOVING) > 0 || all_home(mem, PAGE));
+		assert_int_equal(run_child(holds_pattern, mem), 0);
+		pthread_join(toucher, &wrong);
+		assert_null(wrong);
+		assert_pattern(mem, BYTES, SEED);
+		unmap_anon(mem, BYTES);
+		assert_int_equal(uhmm_device_close(slow), 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -262,6 +291,7 @@ int main(void)
 		cmocka_unit_test(what_a_child_writes_stays_in_the_child),
 		cmocka_unit_test(what_the_parent_writes_stays_with_it),
 		cmocka_unit_test(memory_goes_again_when_the_child_has_ended),
+		cmocka_unit_test(what_is_on_its_way_home_is_not_missed),
 		cmocka_unit_test(a_spawned_program_brings_nothing_home),
 		cmocka_unit_test(calls_on_the_parents_space_are_refused),
 		cmocka_unit_test(a_child_may_open_a_space_of_its_own),

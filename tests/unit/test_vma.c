@@ -139,6 +139,14 @@ static bool is_armed(uint64_t addr)
 }
 
 /* All of it: to watch a part would cut the mapping, and the program's mremap of the whole would fail. */
+static bool something_is_away;
+
+static bool away(void *ctx)
+{
+	(void)ctx;
+	return something_is_away;
+}
+
 static void arming_a_piece_watches_its_mapping_and_no_more(void **state)
 {
 	uint64_t seq = 77;
@@ -153,7 +161,7 @@ static void arming_a_piece_watches_its_mapping_and_no_more(void **state)
 	assert_false(is_armed(at + 4 * BLOCK_BYTES));
 	vma_arm_end(&sp);
 	assert_true(is_armed(at + BLOCK_BYTES));
-	vma_disarm(&sp, at, at + LEN);
+	vma_disarm(&sp, at, at + LEN, away, NULL);
 	assert_false(is_armed(at));
 	assert_false(is_armed(at + 4 * BLOCK_BYTES - PAGE_BYTES));
 }
@@ -179,10 +187,26 @@ static void nothing_is_disarmed_while_somebody_arms(void **state)
 	assert_int_equal(vma_arm_begin(&sp, at, at + BLOCK_BYTES, &seq), 0);
 	assert_int_equal(vma_arm_begin(&sp, at, at + BLOCK_BYTES, &seq), 0);
 	vma_arm_end(&sp);
-	vma_disarm(&sp, at, at + LEN);
+	vma_disarm(&sp, at, at + LEN, away, NULL);
 	assert_true(is_armed(at));
 	vma_arm_end(&sp);
-	vma_disarm(&sp, at, at + LEN);
+	vma_disarm(&sp, at, at + LEN, away, NULL);
+	assert_false(is_armed(at));
+}
+
+/* mremap could put it down here, and be heard of only afterwards */
+static void nothing_is_disarmed_while_anything_is_away_anywhere(void **state)
+{
+	uint64_t seq;
+
+	(void)state;
+	assert_int_equal(vma_arm_begin(&sp, at, at + LEN, &seq), 0);
+	vma_arm_end(&sp);
+	something_is_away = true;
+	vma_disarm(&sp, at, at + LEN, away, NULL);
+	assert_true(is_armed(at));
+	something_is_away = false;
+	vma_disarm(&sp, at, at + LEN, away, NULL);
 	assert_false(is_armed(at));
 }
 
@@ -194,10 +218,10 @@ static void what_is_away_stays_watched(struct entry e)
 	assert_int_equal(vma_arm_begin(&sp, at, at + LEN, &seq), 0);
 	vma_arm_end(&sp);
 	atomic_store(&b->word, e.bits);
-	vma_disarm(&sp, at, at + LEN);
+	vma_disarm(&sp, at, at + LEN, away, NULL);
 	assert_true(is_armed(at + BLOCK_BYTES));
 	atomic_store(&b->word, ENTRY_HUGE); /* home; that it may hold THPs does not matter */
-	vma_disarm(&sp, at, at + LEN);
+	vma_disarm(&sp, at, at + LEN, away, NULL);
 	assert_false(is_armed(at + BLOCK_BYTES));
 }
 
@@ -277,6 +301,7 @@ int main(void)
 		CASE(arming_a_piece_watches_its_mapping_and_no_more),
 		CASE(arming_again_tells_the_new_sequence),
 		CASE(nothing_is_disarmed_while_somebody_arms),
+		CASE(nothing_is_disarmed_while_anything_is_away_anywhere),
 		CASE(pages_on_a_device_stay_watched),
 		CASE(claimed_pages_stay_watched),
 		CASE(pages_about_to_be_discarded_stay_watched),
