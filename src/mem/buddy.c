@@ -213,14 +213,17 @@ static int alloc_small_locked(struct buddy *b, unsigned order, uint64_t *ret_off
 	uint64_t index;
 
 	for (unsigned k = order; k < BLOCK_ORDER; k++) {
-		unsigned i;
+		unsigned from = order, i;
 
 		s = b->by_order[k];
 		if (!s)
 			continue;
-		i = bit_first(s, k);
-		bit_flip(s, k, i);
-		*ret_offset = cut(s, k, i, order);
+		/* the smallest piece that will do: large ones stay whole, and one page after another gets the next offset */
+		while (order_empty(s, from))
+			from++;
+		i = bit_first(s, from);
+		bit_flip(s, from, i);
+		*ret_offset = cut(s, from, i, order);
 		relist(b, s);
 		return 0;
 	}

@@ -15,6 +15,7 @@
  */
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "migrate/migrate.h"
@@ -32,11 +33,11 @@ struct job {
 
 	/* written while FILLING, constant while QUEUED */
 	enum job_kind kind;
-	bool detached;            /* nobody waits for it: a prefetch */
+	atomic_bool detached;     /* nobody waits for it: a prefetch. Who waits for prefetches looks at it, .serial and .dev */
 	bool urgent;              /* runs even while the others are paused */
 	uint64_t chunk_bytes;     /* not to a device */
-	uint64_t serial;          /* order of posting */
-	struct device *dev;
+	_Atomic uint64_t serial;  /* order of posting */
+	struct device *_Atomic dev;
 
 	/* guarded by jobs.lock while QUEUED */
 	uint64_t cursor, end;     /* what no worker has taken yet */

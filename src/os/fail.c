@@ -16,6 +16,7 @@ static const struct {
 	[OS_REGISTER]   = { "register", ENOMEM },
 	[OS_UNREGISTER] = { "unregister", ENOMEM },
 	[OS_MOVE]       = { "move", EAGAIN },
+	[OS_MOVE_REPORT] = { "move_report", EAGAIN },
 	[OS_COPY]       = { "copy", ENOMEM },
 	[OS_ZEROPAGE]   = { "zeropage", ENOMEM },
 	[OS_WAKE]       = { "wake", EINVAL },
@@ -85,7 +86,7 @@ void fail_init(void)
 
 int fail_check(enum os_call call)
 {
-	if (fail_call != (int)call && fail_call != NR_OS_CALLS)
+	if (fail_call != (int)call && (fail_call != NR_OS_CALLS || call == OS_MOVE_REPORT))
 		return 0;
 	if (atomic_fetch_sub(&fail_left, 1) != 1)
 		return 0;

@@ -6,7 +6,8 @@
  * Failure injection for tests, chosen by the environment at the first uhmm_open() or uhmm_probe():
  *
  *   UHMM_TEST_FAIL=CALL:N[:ERRNO]   the N-th CALL (from 1) fails with ERRNO, a number, default the call's own usual one;
- *                                   CALL "any" counts all of them together
+ *                                   CALL "any" counts all of them together, but for move_report: that is no failure of a
+ *                                   call but a lie about it. The N-th MOVE is done, and reported as not done
  *   UHMM_TEST_WITHOUT=NAME[,NAME]   the host seems to lack: userfaultfd, privilege, move, events, poison,
  *                                   pagemap_scan, procmap_query, thp
  *
@@ -19,7 +20,7 @@
 #include "base/err.h"
 
 enum os_call {
-	OS_UFFD_OPEN, OS_UFFD_API, OS_REGISTER, OS_UNREGISTER, OS_MOVE, OS_COPY, OS_ZEROPAGE, OS_WAKE, OS_POISON,
+	OS_UFFD_OPEN, OS_UFFD_API, OS_REGISTER, OS_UNREGISTER, OS_MOVE, OS_MOVE_REPORT, OS_COPY, OS_ZEROPAGE, OS_WAKE, OS_POISON,
 	OS_PAGEMAP, OS_PROCMAP, OS_TASKS, OS_MMAP, OS_MADVISE, OS_THREAD, OS_THP,
 	NR_OS_CALLS,
 };

@@ -20,9 +20,13 @@ static struct {
 	const char *why;
 
 	char options[64];
-	unsigned nr_closes, nr_copies, nr_waits, nr_clears, nr_allocs, nr_frees, nr_splits, nr_split_ends;
-	uint64_t freed_at, last_fence, next_piece;
-	unsigned freed_order;
+	/* called in each copy, before its bytes travel */
+	void (*hook)(void);
+
+	/* atomic: several workers may be in the driver */
+	_Atomic unsigned nr_closes, nr_copies, nr_segs, nr_waits, nr_clears, nr_allocs, nr_frees, nr_splits, nr_split_ends;
+	_Atomic uint64_t freed_at, last_fence, next_piece;
+	_Atomic unsigned freed_order;
 } fake;
 
 static char memory[FAKE_BYTES];
@@ -48,6 +52,9 @@ static void fake_close(void *ctx)
 static int fake_copy_in(void *ctx, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence)
 {
 	fake.nr_copies++;
+	fake.nr_segs += nr;
+	if (fake.hook)
+		fake.hook();
 	*ret_fence = fake.fence;
 	for (unsigned i = 0; !fake.copy && i < nr; i++)
 		memcpy((char *)ctx + segs[i].offset, segs[i].host, segs[i].bytes);
@@ -57,6 +64,9 @@ static int fake_copy_in(void *ctx, const struct uhmm_seg *segs, unsigned nr, uin
 static int fake_copy_out(void *ctx, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence)
 {
 	fake.nr_copies++;
+	fake.nr_segs += nr;
+	if (fake.hook)
+		fake.hook();
 	*ret_fence = fake.fence;
 	for (unsigned i = 0; !fake.copy && i < nr; i++)
 		memcpy(segs[i].host, (char *)ctx + segs[i].offset, segs[i].bytes);

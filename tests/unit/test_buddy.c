@@ -52,6 +52,23 @@ static void folios_are_aligned_and_inside(void **state)
 	check_sums(0);
 }
 
+/* The base pages of a block travel as one segment, on a fresh device. */
+static void one_page_after_another_gets_the_next_offset(void **state)
+{
+	uint64_t first, at;
+
+	(void)state;
+	make(2);
+	assert_int_equal(buddy_alloc(&b, 0, &first), 0);
+	for (unsigned i = 1; i < PAGES_PER_BLOCK; i++) {
+		assert_int_equal(buddy_alloc(&b, 0, &at), 0);
+		assert_int_equal(at, first + i * PAGE_BYTES);
+	}
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
+		buddy_free(&b, first + i * PAGE_BYTES, 0);
+	check_sums(0);
+}
+
 static void small_folios_share_a_block(void **state)
 {
 	uint64_t at;
@@ -325,6 +342,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(folios_are_aligned_and_inside),
+		CASE(one_page_after_another_gets_the_next_offset),
 		CASE(small_folios_share_a_block),
 		CASE(an_exhausted_one_says_so_at_every_order),
 		CASE(pieces_merge_back_to_whole_blocks),

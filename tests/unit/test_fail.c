@@ -34,7 +34,8 @@ static void each_call_has_a_name_and_an_errno_of_its_own(void **state)
 	static const struct { const char *fail; enum os_call call; int err; } calls[] = {
 		{ "uffd_open:1", OS_UFFD_OPEN, EMFILE }, { "uffd_api:1", OS_UFFD_API, EINVAL },
 		{ "register:1", OS_REGISTER, ENOMEM }, { "unregister:1", OS_UNREGISTER, ENOMEM },
-		{ "move:1", OS_MOVE, EAGAIN }, { "copy:1", OS_COPY, ENOMEM }, { "zeropage:1", OS_ZEROPAGE, ENOMEM },
+		{ "move:1", OS_MOVE, EAGAIN }, { "move_report:1", OS_MOVE_REPORT, EAGAIN }, { "copy:1", OS_COPY, ENOMEM },
+		{ "zeropage:1", OS_ZEROPAGE, ENOMEM },
 		{ "wake:1", OS_WAKE, EINVAL }, { "poison:1", OS_POISON, ENOMEM }, { "pagemap:1", OS_PAGEMAP, ENOMEM },
 		{ "procmap:1", OS_PROCMAP, ENOMEM }, { "tasks:1", OS_TASKS, ENOMEM },
 		{ "mmap:1", OS_MMAP, ENOMEM }, { "madvise:1", OS_MADVISE, EAGAIN },
@@ -62,6 +63,7 @@ static void any_counts_all_together(void **state)
 	(void)state;
 	fail_set("any:3", NULL);
 	assert_int_equal(os_fail(OS_MMAP), 0);
+	assert_int_equal(os_fail(OS_MOVE_REPORT), 0); /* not a call of its own */
 	assert_int_equal(os_fail(OS_MOVE), 0);
 	assert_int_equal(os_fail(OS_THREAD), EAGAIN);
 	assert_int_equal(os_fail(OS_MMAP), 0);

@@ -18,7 +18,7 @@ static struct space sp;
 
 static struct {
 	pthread_t thread;
-	atomic_bool stop;
+	atomic_bool stop, pause, paused;
 	_Atomic unsigned nr_removes, nr_faults;
 } drain;
 
@@ -31,14 +31,35 @@ static void *drain_run(void *arg)
 	while (!atomic_load(&drain.stop)) {
 		struct uffd_message m;
 
+		while (atomic_load(&drain.pause) && !atomic_load(&drain.stop)) {
+			atomic_store(&drain.paused, true);
+			poll(NULL, 0, 1);
+		}
+		atomic_store(&drain.paused, false);
 		poll(&p, 1, 1);
 		while (uffd_read(&sp.uffd, &m) == 1) {
 			atomic_fetch_add(m.kind == UFFD_FAULT ? &drain.nr_faults : &drain.nr_removes, 1);
-			while (m.kind == UFFD_FAULT && uffd_zeropage(&sp.uffd, m.start, PAGE_BYTES) == UFFD_E_AGAIN)
-				sched_yield();
+			/* an event may wait behind the fault, and only this thread reads it: who touched asks again */
+			if (m.kind == UFFD_FAULT && uffd_zeropage(&sp.uffd, m.start, PAGE_BYTES))
+				uffd_wake(&sp.uffd, m.start, PAGE_BYTES);
 		}
 	}
 	return NULL;
+}
+
+/* Nobody reads from here to there: events stay unread, and who causes one or touches what is away waits. */
+static inline void drain_pause(void)
+{
+	atomic_store(&drain.pause, true);
+	while (!atomic_load(&drain.paused))
+		sched_yield();
+}
+
+static inline void drain_resume(void)
+{
+	atomic_store(&drain.pause, false);
+	while (atomic_load(&drain.paused))
+		sched_yield();
 }
 
 /* Return: 0, or what space_init() says: then the program cannot run. */

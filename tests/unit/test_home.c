@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+#include "unit_migrate.h"
+
+static uint64_t moved[NR_ORDERS];
+
+static int home(unsigned b, unsigned first, unsigned end)
+{
+	memset(moved, 0, sizeof(moved));
+	return home_block(&mv, block(b), first, end, NULL, moved);
+}
+
+static void a_folio_comes_home_as_a_thp(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	assert_true(on_device(1, 0, PAGES_PER_BLOCK));
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+	assert_int_equal(moved[BLOCK_ORDER], 1);
+	assert_int_equal(moved[0], 0);
+	assert_int_equal(used(), 0);
+	assert_true(is_huge(&sp, block(1)));
+	assert_true(at_home(1, 0, PAGES_PER_BLOCK));
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), HOME_NOTHING);
+}
+
+static void pages_come_home_as_pages(void **state)
+{
+	(void)state;
+	fill(1, 0, 10);
+	to_device(1, 0, 20);
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+	assert_int_equal(moved[0], 20);
+	assert_int_equal(used(), 0);
+	assert_true(at_home(1, 0, 10));
+	assert_true(bits_at(page(1, 10), PAGE_BYTES) > 0 && zeros_at(mem + (page(1, 10) - at), 10));
+}
+
+static void what_never_left_is_nothing(void **state)
+{
+	(void)state;
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), HOME_NOTHING);
+	assert_int_equal(home_block(&mv, UINT64_C(1) << 40, 0, 1, NULL, moved), HOME_NOTHING); /* never heard of */
+	fill(1, 0, 20);
+	to_device(1, 0, 20);
+	assert_int_equal(home(1, 20, 40), HOME_NOTHING);
+	assert_true(on_device(1, 0, 20));
+}
+
+static void only_what_is_on_that_device_comes(void **state)
+{
+	static struct device other = { .index = INDEX + 1 };
+
+	(void)state;
+	fill(1, 0, 20);
+	to_device(1, 0, 20);
+	assert_int_equal(home_block(&mv, block(1), 0, PAGES_PER_BLOCK, &other, moved), HOME_NOTHING);
+	assert_true(on_device(1, 0, 20));
+	assert_int_equal(home_block(&mv, block(1), 0, PAGES_PER_BLOCK, &d, moved), 0);
+	assert_true(at_home(1, 0, 20));
+}
+
+static void a_part_of_a_folio_comes_and_the_rest_stays(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	assert_int_equal(home(1, 3, 10), 0);
+	assert_int_equal(moved[0], 7);
+	assert_int_equal(fake.nr_splits, PAGES_PER_BLOCK - 1);
+	assert_int_equal(used(), BLOCK_BYTES - 7 * PAGE_BYTES);
+	assert_true(on_device(1, 0, 3) && on_device(1, 10, PAGES_PER_BLOCK));
+	assert_true(at_home(1, 3, 10));
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+	assert_true(at_home(1, 0, PAGES_PER_BLOCK));
+}
+
+static void without_a_thp_a_folio_comes_as_pages(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	fail_set(NULL, "thp");
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+	assert_int_equal(moved[0], PAGES_PER_BLOCK);
+	assert_int_equal(moved[BLOCK_ORDER], 0);
+	assert_int_equal(sp.counters.fault_small, 1);
+	assert_int_equal(used(), 0);
+	assert_true(at_home(1, 0, PAGES_PER_BLOCK));
+	assert_false(is_huge(&sp, block(1)));
+}
+
+/* A hook: the first copies fail. */
+static unsigned nr_bad;
+
+static void fail_at_first(void)
+{
+	fake.copy = nr_bad ? -EIO : 0;
+	nr_bad -= nr_bad > 0;
+}
+
+static void a_device_that_fails_twice_is_asked_a_third_time(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	fill(2, 0, 20);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	to_device(2, 0, 20);
+	fake.hook = fail_at_first;
+	nr_bad = 2;
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+	nr_bad = 2;
+	assert_int_equal(home(2, 0, 20), 0);
+	assert_true(at_home(1, 0, PAGES_PER_BLOCK) && at_home(2, 0, 20));
+}
+
+static void what_cannot_be_read_stays_on_the_device(void **state)
+{
+	struct said *said = said_start();
+	unsigned before;
+
+	(void)state;
+	fill_thp(1);
+	fill(2, 0, 20);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	to_device(2, 0, 20);
+	before = fake.nr_copies;
+	fake.copy = -EIO;
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), -EIO);
+	assert_int_equal(fake.nr_copies, before + 3);
+	assert_int_equal(said->nr, 1);
+	assert_non_null(strstr(said->line, "full"));
+	assert_int_equal(home(2, 0, 20), -EIO);
+	said_end(said);
+	assert_int_equal(moved[0] + moved[BLOCK_ORDER], 0);
+	assert_int_equal(used(), BLOCK_BYTES + 20 * PAGE_BYTES);
+	assert_true(on_device(1, 0, PAGES_PER_BLOCK) && on_device(2, 0, 20));
+	assert_int_equal(entry_order(entry_at(1, 0)), BLOCK_ORDER); /* whole, as before */
+	fake.copy = 0;
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+	assert_int_equal(home(2, 0, 20), 0);
+	assert_true(at_home(1, 0, PAGES_PER_BLOCK) && at_home(2, 0, 20));
+}
+
+static void without_memory_pages_stay_on_the_device(void **state)
+{
+	(void)state;
+	fill(1, 0, 20);
+	to_device(1, 0, 20);
+	fail_set("copy:1", NULL);
+	assert_int_equal(home(1, 0, 20), HOME_NO_MEMORY);
+	assert_int_equal(moved[0], 0);
+	assert_true(on_device(1, 0, 20));
+	assert_int_equal(home(1, 0, 20), 0);
+	assert_true(at_home(1, 0, 20));
+}
+
+static void without_memory_a_folio_stays_on_the_device(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	fail_set("move:1:12", NULL);
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), HOME_NO_MEMORY);
+	assert_int_equal(moved[0] + moved[BLOCK_ORDER], 0);
+	assert_int_equal(used(), BLOCK_BYTES);
+	assert_true(on_device(1, 0, PAGES_PER_BLOCK));
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+	assert_true(at_home(1, 0, PAGES_PER_BLOCK));
+}
+
+/* Hooks: the program drops pages while they are copied. */
+static void drop_two(void)
+{
+	mark_page(1, 3, ENTRY_DEAD);
+	mark_page(1, 4, ENTRY_DEAD | ENTRY_ZAP);
+}
+
+static void drop_all(void) { mark_block(1, ENTRY_DEAD); }
+
+static void what_is_dropped_on_the_way_does_not_arrive(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	fake.hook = drop_two;
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+	assert_int_equal(sp.counters.dropped_pages, 2);
+	assert_int_equal(used(), 0);
+	assert_int_equal(bits_at(page(1, 3), 2 * PAGE_BYTES), 0);
+	assert_int_equal(entry_at(1, 3).bits & ~ENTRY_HUGE, 0);
+	assert_true(at_home(1, 0, 3) && at_home(1, 5, PAGES_PER_BLOCK));
+}
+
+static void a_folio_that_is_dropped_on_the_way_does_not_arrive(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	fake.hook = drop_all;
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+	assert_int_equal(sp.counters.dropped_pages, PAGES_PER_BLOCK);
+	assert_int_equal(used(), 0);
+	assert_int_equal(bits_at(block(1), BLOCK_BYTES), 0);
+	assert_int_equal(entry_state(entry_at(1, 0)), ENTRY_SYSTEM);
+}
+
+static void what_has_become_write_protected_comes_home(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	fill(2, 0, 20);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	to_device(2, 0, 20);
+	assert_int_equal(mprotect(mem, LEN, PROT_READ), 0);
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+	assert_int_equal(home(2, 0, 20), 0);
+	assert_true(at_home(1, 0, PAGES_PER_BLOCK) && at_home(2, 0, 20));
+	assert_int_equal(mprotect(mem, LEN, PROT_READ | PROT_WRITE), 0);
+}
+
+static void a_block_is_split_with_its_folio(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	assert_int_equal(split_block(&mig, block(1)), 0);
+	assert_int_equal(split_block(&mig, block(1)), 0); /* it is */
+	assert_int_equal(fake.nr_splits, PAGES_PER_BLOCK - 1);
+	assert_int_equal(entry_order(entry_at(1, 0)), 0);
+	assert_true(on_device(1, 0, PAGES_PER_BLOCK));
+	assert_int_equal(split_block(&mig, block(2)), 0);
+	assert_int_equal(entry_state(entry_get(table_block(&sp.table, block(2), false))), ENTRY_TABLE);
+	assert_int_equal(entry_at(2, 7).bits, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		HUGE(a_folio_comes_home_as_a_thp),
+		SMALL(pages_come_home_as_pages),
+		SMALL(what_never_left_is_nothing),
+		SMALL(only_what_is_on_that_device_comes),
+		HUGE(a_part_of_a_folio_comes_and_the_rest_stays),
+		HUGE(without_a_thp_a_folio_comes_as_pages),
+		HUGE(a_device_that_fails_twice_is_asked_a_third_time),
+		HUGE(what_cannot_be_read_stays_on_the_device),
+		SMALL(without_memory_pages_stay_on_the_device),
+		HUGE(without_memory_a_folio_stays_on_the_device),
+		HUGE(what_is_dropped_on_the_way_does_not_arrive),
+		HUGE(a_folio_that_is_dropped_on_the_way_does_not_arrive),
+		HUGE(what_has_become_write_protected_comes_home),
+		HUGE(a_block_is_split_with_its_folio),
+	};
+	int r;
+
+	if (migrate_start())
+		return skip_all(CANNOT_RUN);
+	r = cmocka_run_group_tests(tests, NULL, NULL);
+	space_end();
+	return r;
+}
