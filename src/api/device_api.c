@@ -9,8 +9,9 @@
 
 int check_device(const char *call, const struct uhmm_space *space, const struct uhmm_device *dev)
 {
-	if (dev >= space->device && dev < space->device + MAX_DEVICES && dev->space == space &&
-	    !((uintptr_t)((const char *)dev - (const char *)space->device) % sizeof(*dev)))
+	uintptr_t at = (uintptr_t)dev - (uintptr_t)space->device; /* huge, when it lies before */
+
+	if (at < sizeof(space->device) && at % sizeof(*dev) == 0 && dev->space == space)
 		return 0;
 	log_say(UHMM_LOG_ERROR, "%s(): the device is not an open device of this space", call);
 	return -ENODEV;

@@ -89,26 +89,28 @@ static bool fill_huge(struct reader *rd, struct claim *c)
 }
 
 /*
- * A touch of a page whose discard was announced: it is gone, so for this page the discard has happened. For a whole block
- * that is true if all of it is gone. Inside the gate, so that no other discard is announced between the look and the
- * deed. Return: 0, or -ENOMEM.
+ * A touch of a page whose discard was announced. If it is gone, the discard has happened for it, and for a whole block if all
+ * of that is gone. If it is there, the message is an old one - its toucher has been served by another - and the discard is
+ * still to come: the mark stays, or the page could leave for a device and escape it. Inside the gate, so that no other
+ * discard is announced between the look and the deed. Return: it was gone, and there was memory to say so.
  */
-static int forget_zap(struct space *sp, struct entry_slot *b, uint64_t addr)
+static bool forget_zap(struct space *sp, struct entry_slot *b, uint64_t addr)
 {
+	uint64_t block = block_down(addr);
+	bool gone, all_gone;
 	struct entry_slot *s;
-	bool all_gone;
-	int r = 0;
 
 	gate_enter(&sp->gate, GATE_MOVES);
-	all_gone = pagemap_uniform(sp->pagemap_fd, block_down(addr), block_down(addr) + BLOCK_BYTES) == 0;
+	all_gone = pagemap_uniform(sp->pagemap_fd, block, block + BLOCK_BYTES) == 0;
+	gone = all_gone || pagemap_uniform(sp->pagemap_fd, addr, addr + PAGE_BYTES) == 0;
 	block_lock(b);
-	if (entry_state(entry_get(b)) == ENTRY_SYSTEM && !all_gone)
-		r = block_split(&sp->table, b);
-	if (!r && entry_state(block_page(b, page_in_block(addr), &s)) == ENTRY_SYSTEM)
+	if (gone && !all_gone && entry_state(entry_get(b)) == ENTRY_SYSTEM)
+		gone = !block_split(&sp->table, b);
+	if (gone && entry_state(block_page(b, page_in_block(addr), &s)) == ENTRY_SYSTEM)
 		entry_set(s, entry_system());
 	block_unlock(b);
 	gate_leave(&sp->gate, GATE_MOVES);
-	return r;
+	return gone;
 }
 
 static void fill(struct reader *rd, struct entry_slot *b, const struct uffd_message *msg, struct entry page)
@@ -120,8 +122,9 @@ static void fill(struct reader *rd, struct entry_slot *b, const struct uffd_mess
 	struct claim c;
 	int r;
 
-	if (entry_has(page, ENTRY_ZAP) && forget_zap(sp, b, msg->start)) {
-		uffd_wake(&sp->uffd, msg->start, PAGE_BYTES); /* no memory: it asks again */
+	if (entry_has(page, ENTRY_ZAP) && !forget_zap(sp, b, msg->start)) {
+		counter_add(&sp->counters.fault_stale, 1);
+		uffd_wake(&sp->uffd, msg->start, PAGE_BYTES); /* without memory it asks again */
 		return;
 	}
 	r = claim_system(&c, sp, block_down(msg->start), whole ? 0 : i, whole ? PAGES_PER_BLOCK : i + 1, &misses);
