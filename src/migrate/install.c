@@ -186,6 +186,8 @@ static bool stop_moving(struct home *h)
 	struct pm_run runs[64];
 	unsigned nr;
 
+	if (h->c->whole && claim_split(h->c))
+		return true; /* pages are ended one by one from here on */
 	while (at < h->from + BLOCK_BYTES) {
 		if (pagemap_scan(h->c->sp->pagemap_fd, at, h->from + BLOCK_BYTES, runs, ARRAY_LEN(runs), &nr, &stop))
 			return true;
