@@ -23,7 +23,6 @@ struct reader {
 	struct mover mover;
 	int epoll;
 	bool pump;                /* reads when all others are busy, and hands faults over */
-	void *scratch;            /* for events.c */
 };
 
 struct faults {
