@@ -50,38 +50,38 @@ static uhmm_log_fn *read_sink(void **ret_ctx, int *ret_level)
 
 #define LINE_BYTES 400
 
-void log_say(enum uhmm_log_level level, const char *fmt, ...)
+/* Makes @line and gives it to the callback, if there is one that wants it. Return: there is a callback. */
+static bool tell(enum uhmm_log_level level, char *line, const char *fmt, va_list ap)
 {
-	char line[LINE_BYTES];
 	uhmm_log_fn *fn;
-	va_list ap;
 	void *ctx;
 	int max;
 
 	fn = read_sink(&ctx, &max);
-	if (!fn || (int)level > max)
-		return;
+	vsnprintf(line, LINE_BYTES, fmt, ap);
+	if (fn && (int)level <= max)
+		fn(ctx, level, line);
+	return fn;
+}
+
+void log_say(enum uhmm_log_level level, const char *fmt, ...)
+{
+	char line[LINE_BYTES];
+	va_list ap;
+
 	va_start(ap, fmt);
-	vsnprintf(line, sizeof(line), fmt, ap);
+	(void)tell(level, line, fmt, ap);
 	va_end(ap);
-	fn(ctx, level, line);
 }
 
 _Noreturn void log_die(const char *fmt, ...)
 {
 	char line[LINE_BYTES];
-	uhmm_log_fn *fn;
 	va_list ap;
-	void *ctx;
-	int max;
 
-	fn = read_sink(&ctx, &max);
 	va_start(ap, fmt);
-	vsnprintf(line, sizeof(line), fmt, ap);
-	va_end(ap);
-	if (fn)
-		fn(ctx, UHMM_LOG_ERROR, line);
-	else
+	if (!tell(UHMM_LOG_ERROR, line, fmt, ap))
 		dprintf(STDERR_FILENO, "uhmm: %s\n", line);
+	va_end(ap);
 	abort();
 }

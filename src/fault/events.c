@@ -145,8 +145,8 @@ static struct entry take_word(struct entry_slot *s)
 }
 
 /*
- * What the new place said of the memory that was there before is over, whether or not its UNMAP has been read. Whoever has
- * claimed it - to fill a hole there, say - loses the claim: its token is gone, or the page is DEAD.
+ * What the new place said of the memory that was there before is over. Mostly its UNMAP has been read and nothing is left of
+ * it; where not, that UNMAP drops what this leaves, and until it is read no page can be put there. Whoever has claimed it - to fill a hole there, say - loses the claim: its token is gone, or the page is DEAD.
  */
 static void put_word(struct entry_slot *s, struct entry e, struct dropped *d)
 {

@@ -129,11 +129,14 @@ static uint64_t fill_from(struct mover *mv, struct batch *b, uint64_t start, uin
 /* Threads that are born later have not ended when the batch is done, or would have to within the time of a system call. */
 static int find_control_words(struct space *sp, struct batch *b, uint64_t start, uint64_t end)
 {
-	int nr = tasks_control_words(sp->tasks_fd, start, end, b->words.at, MAX_CONTROL_WORDS);
+	int nr;
 
+	lock_take(&sp->tasks_lock);
+	nr = tasks_control_words(sp->tasks_fd, start, end, b->words.at, MAX_CONTROL_WORDS);
+	lock_drop(&sp->tasks_lock);
 	b->words.nr = nr > 0 ? (unsigned)nr : 0;
 	if (nr < 0)
-		log_once(UHMM_LOG_ERROR, "the threads of this process cannot be listed (%s), so nothing near their stacks may move",
+		log_once(UHMM_LOG_ERROR, "the threads of this process cannot be listed (%s), so nothing may move: it could be a stack",
 			 strerrordesc_np(-nr));
 	return nr < 0 ? nr : 0;
 }

@@ -99,13 +99,6 @@ struct mover {
 	struct folios folios;     /* for home */
 };
 
-/*
- * Pieces that one worker has isolated, for all workers to copy. Isolating a THP costs 1 us while the other CPUs sleep and
- * 15 us and more while they run this program (the kernel interrupts each of them to flush its TLB, docs/migration.md): so
- * the pieces of a batch are isolated in one go, and then copied by everybody.
- */
-#define BATCH_PIECES 32 /* 64 MiB: a touch of an isolated block waits for milliseconds at most */
-
 /* Addresses in pages that must not leave, because the kernel writes there when a thread ends (os/tasks.h). */
 #define MAX_CONTROL_WORDS 8192
 
@@ -113,6 +106,13 @@ struct control_words {
 	uint64_t *at;
 	unsigned nr;
 };
+
+/*
+ * Pieces that one worker has isolated, for all workers to copy. Isolating a THP costs 1 us while the other CPUs sleep and
+ * 15 us and more while they run this program (the kernel interrupts each of them to flush its TLB, docs/migration.md): so
+ * the pieces of a batch are isolated in one go, and then copied by everybody.
+ */
+#define BATCH_PIECES 32 /* 64 MiB: a touch of an isolated block waits for milliseconds at most */
 
 struct batch {
 	struct piece piece[BATCH_PIECES];

@@ -20,7 +20,7 @@ void tasks_close(int fd);
  * A thread that starts meanwhile may be missing.
  *
  * Return: how many; -ENOMEM when there are more than @max; -errno.
- * Context: any thread; uses no heap. 1 us, and 3 us a thread in a process that has threads of its own.
+ * Context: any thread, one at a time with one @fd, whose position it uses; no heap. 1 us, and 3 us a thread in a process that has threads of its own.
  */
 int tasks_control_words(int fd, uint64_t start, uint64_t end, uint64_t *ret, unsigned max);
 

@@ -32,6 +32,7 @@ int space_init(struct space *sp, enum uffd_open_mode mode)
 	sp->pid = getpid();
 	gate_init(&sp->gate);
 	lock_init(&sp->arm_lock, LOCK_SPACE);
+	lock_init(&sp->tasks_lock, LOCK_LEAF);
 
 	r = uffd_open(&sp->uffd, mode);
 	if (r)
@@ -67,5 +68,6 @@ void space_fini(struct space *sp)
 	tasks_close(sp->tasks_fd);
 	pagemap_close(sp->pagemap_fd);
 	procmap_close(&sp->procmap);
+	lock_fini(&sp->tasks_lock);
 	lock_fini(&sp->arm_lock);
 }

@@ -26,10 +26,11 @@ struct space {
 	struct uffd uffd;
 	struct procmap procmap;
 	int pagemap_fd;
-	int tasks_fd;
+	int tasks_fd; /* has one position: read under tasks_lock */
 	pid_t pid;
 	uint64_t canary; /* a watched page that is always there: uffd_held_up() */
 
+	struct lock tasks_lock; /* rank LEAF */
 	struct table table;
 	struct gate gate;
 
