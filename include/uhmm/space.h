@@ -112,13 +112,21 @@ struct uhmm_result {
 	uint64_t skipped_pages[UHMM_NR_SKIPS]; /* base pages, by reason */
 };
 
+/*
+ * Read-only memory too. The kernel gives up pages of writable mappings only, so each piece of the range is made writable for the
+ * microseconds in which its pages are taken: a store of the program that should have raised SIGSEGV may be done in that
+ * time. And nobody may change the protection of the range meanwhile, or it ends as read-only. Without this flag such pages
+ * stay, as UHMM_SKIP_PROT.
+ */
+#define UHMM_MOVE_READ_ONLY (1u << 0)
+
 /**
  * uhmm_to_device() - move a range to a device
  * @space:     an open space
  * @start:     first byte, a multiple of 4096
  * @len_bytes: length, rounded up to a multiple of 4096
  * @dev:       a device of @space
- * @flags:     0
+ * @flags:     UHMM_MOVE_*, or 0
  * @ret:       what was done, or NULL
  *
  * Works on private anonymous memory of any kind: THPs that lie wholly inside the range go as 2 MiB folios, base
@@ -205,6 +213,7 @@ enum uhmm_where {
 	UHMM_WHERE_MOVING,   /* between the two at this moment */
 	UHMM_WHERE_DEVICE,   /* on the device named by .dev */
 	UHMM_WHERE_LOST,     /* on the device named by .dev, which failed to give it back: a touch raises SIGBUS */
+	UHMM_WHERE_EXCLUSIVE, /* the device named by .dev has it alone (mirror.h), until a CPU touches it */
 	UHMM_NR_WHERES,
 };
 
@@ -212,7 +221,7 @@ struct uhmm_extent {
 	uint64_t start, end;     /* addresses, [start, end) */
 	enum uhmm_where where;
 	unsigned order;          /* 9: whole 2 MiB units (a THP, a 2 MiB folio); else the folio's order, 0 for base pages */
-	struct uhmm_device *dev; /* for DEVICE and LOST, else NULL */
+	struct uhmm_device *dev; /* for DEVICE, LOST and EXCLUSIVE, else NULL */
 };
 
 /**

@@ -17,6 +17,7 @@
 
 #include "uhmm/device.h"
 #include "uhmm/error.h"
+#include "uhmm/mirror.h"
 #include "uhmm/space.h"
 #include "uhmm/stats.h"
 

@@ -11,12 +11,14 @@
 #include "fault/fault.h"
 #include "migrate/jobs.h"
 #include "migrate/migrate.h"
+#include "mirror/mirror.h"
 #include "space/space.h"
 #include "uhmm/uhmm.h"
 
 struct uhmm_device {
 	struct device dev;
 	struct uhmm_space *space;
+	struct uhmm_device *companion_of; /* it holds what that one has alone (mirror.h); the program never sees it */
 };
 
 struct uhmm_space {
@@ -24,6 +26,7 @@ struct uhmm_space {
 	struct migrator migrator;
 	struct faults faults;
 	struct jobs jobs;
+	struct mirror mirror;
 	uint64_t pool_bytes;
 
 	/* guarded by lock (rank REGISTRY): opening and closing of devices */
@@ -51,6 +54,12 @@ int check_device(const char *call, const struct uhmm_space *space, const struct 
 
 /* The device at @index, or NULL. */
 struct uhmm_device *device_handle(struct uhmm_space *space, unsigned index);
+
+/* Opens a device, as uhmm_device_open() says. Context: holds space->lock. */
+int device_open_locked(struct uhmm_space *space, const char *spec, struct uhmm_device **ret_dev);
+
+/* Brings home what is on it, again and again until nothing is. Return: 0, or why something stayed. */
+int device_empty(struct uhmm_space *space, struct device *dev);
 
 /* The built-in drivers, made known at the first need. */
 void drivers_init(void);

@@ -32,7 +32,7 @@ static unsigned free_index_locked(struct uhmm_space *space)
 	return 0;
 }
 
-static int open_locked(struct uhmm_space *space, const char *spec, struct uhmm_device **ret_dev)
+int device_open_locked(struct uhmm_space *space, const char *spec, struct uhmm_device **ret_dev)
 {
 	unsigned index = free_index_locked(space);
 	struct uhmm_device *dev = &space->device[index];
@@ -65,16 +65,13 @@ int uhmm_device_open(struct uhmm_space *space, const char *spec, struct uhmm_dev
 	if (r)
 		return r;
 	lock_take(&space->lock);
-	r = open_locked(space, spec, ret_dev);
+	r = device_open_locked(space, spec, ret_dev);
 	lock_drop(&space->lock);
 	return r;
 }
 
-/*
- * From now on the device takes nothing. What is in flight to it ends up there or at home; so it is emptied again and
- * again until nothing is allocated, or a round brings back nothing.
- */
-static int bring_home(struct uhmm_space *space, struct device *dev)
+/* What is in flight to it ends up there or at home; so it is emptied until nothing is allocated, or a round brings back nothing. */
+int device_empty(struct uhmm_space *space, struct device *dev)
 {
 	struct tally t;
 
@@ -86,6 +83,14 @@ static int bring_home(struct uhmm_space *space, struct device *dev)
 			return t.error;
 	}
 	return 0;
+}
+
+/* What the device has alone goes home too. */
+static int close_companion(struct uhmm_space *space, struct uhmm_device *dev)
+{
+	unsigned index = atomic_load(&space->mirror.companion[dev->dev.index]);
+
+	return index ? uhmm_device_close(&space->device[index]) : 0;
 }
 
 int uhmm_device_close(struct uhmm_device *dev)
@@ -101,9 +106,12 @@ int uhmm_device_close(struct uhmm_device *dev)
 		r = check_device("uhmm_device_close", space, dev);
 	if (r)
 		return r;
-	atomic_store(&dev->dev.closing, 1);
+	r = close_companion(space, dev);
+	if (r)
+		return r;
+	atomic_store(&dev->dev.closing, 1); /* from now on it takes nothing */
 	jobs_wait_detached(&space->jobs, &dev->dev);
-	r = bring_home(space, &dev->dev);
+	r = device_empty(space, &dev->dev);
 	if (r) {
 		log_say(UHMM_LOG_ERROR, "device %s keeps %llu bytes that could not be brought home (%s); it stays open",
 			dev->dev.spec, (unsigned long long)buddy_used_bytes(&dev->dev.buddy), strerrordesc_np(-r));
@@ -113,6 +121,9 @@ int uhmm_device_close(struct uhmm_device *dev)
 	lock_take(&space->lock);
 	atomic_store_explicit(&space->migrator.devices[dev->dev.index], NULL, memory_order_release);
 	device_close(&dev->dev);
+	mirror_forget(&space->mirror, dev->dev.index);
+	if (dev->companion_of)
+		atomic_store(&space->mirror.companion[dev->companion_of->dev.index], 0);
 	dev->space = NULL;
 	lock_drop(&space->lock);
 	return 0;

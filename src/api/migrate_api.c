@@ -57,14 +57,16 @@ static void fill_result(const struct tally *t, struct uhmm_result *ret)
 	memcpy(ret, &full, sz < sizeof(full) ? sz : sizeof(full));
 }
 
-static int check_call(const char *call, struct uhmm_space *space, const struct uhmm_result *ret, uint32_t flags)
+static int check_call(const char *call, struct uhmm_space *space, const struct uhmm_result *ret, uint32_t flags,
+		      uint32_t known)
 {
 	if (!space || (ret && ret->sz < sizeof(size_t))) {
 		log_say(UHMM_LOG_ERROR, "%s(): %s", call, space ? "the result's sz is not set" : "there is no space");
 		return -EINVAL;
 	}
-	if (flags) {
-		log_say(UHMM_LOG_ERROR, "%s(): flags is 0x%x; no flags are defined", call, flags);
+	if (flags & ~known) {
+		log_say(UHMM_LOG_ERROR, "%s(): flags is 0x%x; %s", call, flags,
+			known ? "UHMM_MOVE_READ_ONLY (0x1) is the only one" : "no flags are defined");
 		return -EINVAL;
 	}
 	return check_process(call, space);
@@ -83,14 +85,14 @@ int uhmm_to_device(struct uhmm_space *space, void *start, size_t len_bytes, stru
 	struct tally t;
 	int r;
 
-	r = check_call("uhmm_to_device", space, ret, flags);
+	r = check_call("uhmm_to_device", space, ret, flags, UHMM_MOVE_READ_ONLY);
 	if (!r)
 		r = check_device("uhmm_to_device", space, dev);
 	if (!r)
 		r = check_range("uhmm_to_device", start, len_bytes, true, &s, &e);
 	if (r)
 		return r;
-	jobs_run(&space->jobs, JOB_TO_DEVICE, s, e, &dev->dev, false, &t);
+	jobs_run(&space->jobs, flags & UHMM_MOVE_READ_ONLY ? JOB_TO_DEVICE_READ_ONLY : JOB_TO_DEVICE, s, e, &dev->dev, false, &t);
 	fill_result(&t, ret);
 	if (t.error)
 		return t.error;
@@ -126,7 +128,7 @@ int uhmm_to_system(struct uhmm_space *space, void *start, size_t len_bytes, uint
 	struct tally t;
 	int r;
 
-	r = check_call("uhmm_to_system", space, ret, flags);
+	r = check_call("uhmm_to_system", space, ret, flags, 0);
 	if (!r)
 		r = check_range("uhmm_to_system", start, len_bytes, true, &s, &e);
 	if (r)
@@ -145,7 +147,7 @@ int uhmm_prefetch(struct uhmm_space *space, void *start, size_t len_bytes, struc
 	uint64_t s, e;
 	int r;
 
-	r = check_call("uhmm_prefetch", space, NULL, 0);
+	r = check_call("uhmm_prefetch", space, NULL, 0, 0);
 	if (!r && dev)
 		r = check_device("uhmm_prefetch", space, dev);
 	if (!r)
@@ -157,7 +159,7 @@ int uhmm_prefetch(struct uhmm_space *space, void *start, size_t len_bytes, struc
 
 int uhmm_prefetch_wait(struct uhmm_space *space)
 {
-	int r = check_call("uhmm_prefetch_wait", space, NULL, 0);
+	int r = check_call("uhmm_prefetch_wait", space, NULL, 0, 0);
 
 	if (!r)
 		jobs_wait_detached(&space->jobs, NULL);
@@ -173,7 +175,7 @@ int uhmm_discard(struct uhmm_space *space, void *start, size_t len_bytes)
 	uint64_t s, e, own_start, own_end;
 	int r;
 
-	r = check_call("uhmm_discard", space, NULL, 0);
+	r = check_call("uhmm_discard", space, NULL, 0, 0);
 	if (!r)
 		r = check_range("uhmm_discard", start, len_bytes, false, &s, &e);
 	if (r)

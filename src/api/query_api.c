@@ -61,10 +61,14 @@ static bool add_system(struct filler *f, uint64_t start, uint64_t end)
 
 static bool add_entry(struct filler *f, uint64_t start, uint64_t end, struct entry e)
 {
+	struct uhmm_device *dev;
+
 	switch (entry_state(e)) {
 	case ENTRY_DEVICE:
-		return add(f, start, end, entry_has(e, ENTRY_LOST) ? UHMM_WHERE_LOST : UHMM_WHERE_DEVICE, entry_order(e),
-			   device_handle(f->space, entry_device(e)));
+		dev = device_handle(f->space, entry_device(e));
+		if (dev && dev->companion_of)
+			return add(f, start, end, UHMM_WHERE_EXCLUSIVE, entry_order(e), dev->companion_of);
+		return add(f, start, end, entry_has(e, ENTRY_LOST) ? UHMM_WHERE_LOST : UHMM_WHERE_DEVICE, entry_order(e), dev);
 	case ENTRY_MIGRATING:
 		return add(f, start, end, UHMM_WHERE_MOVING, 0, NULL);
 	default:

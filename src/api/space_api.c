@@ -106,6 +106,7 @@ static int start(struct uhmm_space *s, const struct uhmm_space_opts *o)
 	r = migrator_init(&s->migrator, &s->sp, o->pool_bytes);
 	if (r)
 		goto fini_space;
+	mirror_init(&s->mirror, &s->migrator, &s->jobs);
 	r = faults_init(&s->faults, &s->migrator, o->fault_threads);
 	if (r)
 		goto fini_migrator;
@@ -190,6 +191,7 @@ int uhmm_close(struct uhmm_space *space)
 	vma_disarm_all(&space->sp);
 	/* nothing is away: faults that still come are touches of holes, which the kernel fills once nobody watches */
 	faults_fini(&space->faults);
+	mirror_fini(&space->mirror);
 	migrator_fini(&space->migrator);
 	space_fini(&space->sp);
 	lock_fini(&space->lock);

@@ -270,6 +270,7 @@ void event_apply(struct reader *rd, const struct uffd_message *msg)
 
 	if (staging_is_window(&m->staging, msg->start, msg->end))
 		return;
+	space_changed(m->sp, msg->start, msg->end, 0);
 	switch (msg->kind) {
 	case UFFD_REMOVE:
 		drop_range(rd, msg->start, msg->end, true);

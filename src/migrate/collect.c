@@ -131,6 +131,7 @@ bool collect_block(struct mover *mv, struct piece *p, uint64_t addr, unsigned fi
 	count_misses(&p->claim, &misses, dev, t);
 	if (claim_empty(&p->claim))
 		return false;
+	space_changed(sp, addr + first * PAGE_BYTES, addr + end * PAGE_BYTES, dev->index);
 
 	r = classify(p, sp, addr + first * PAGE_BYTES, addr + end * PAGE_BYTES, &huge);
 	if (!r)

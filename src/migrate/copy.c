@@ -20,8 +20,7 @@ static int clear_holes(struct piece *p)
 	return r;
 }
 
-/* Segments for the pages of @set, which lie at their own offsets from @host. Return: how many. */
-static unsigned build_segments(struct uhmm_seg *segs, const struct folios *f, const struct pageset *set, uint64_t host)
+unsigned copy_segments(struct uhmm_seg *segs, const struct folios *f, const struct pageset *set, uint64_t host)
 {
 	unsigned nr = 0;
 
@@ -52,7 +51,7 @@ void copy_start(struct mover *mv, struct piece *p)
 	p->copy_error = clear_holes(p);
 	if (p->copy_error || pageset_empty(&p->copy))
 		return;
-	nr = build_segments(mv->segs, &p->folios, &p->copy, p->slot);
+	nr = copy_segments(mv->segs, &p->folios, &p->copy, p->slot);
 	p->copy_error = device_copy_in(p->dev, mv->segs, nr, &p->fence);
 }
 
@@ -78,7 +77,7 @@ void copy_finish(struct mover *mv, struct piece *p, struct tally *t)
 int copy_out(struct mover *mv, struct device *dev, const struct folios *f, const struct pageset *pages, uint64_t to)
 {
 	uint64_t fence;
-	unsigned nr = build_segments(mv->segs, f, pages, to);
+	unsigned nr = copy_segments(mv->segs, f, pages, to);
 	int r = device_copy_out(dev, mv->segs, nr, &fence);
 
 	return r ? r : device_wait(dev, fence);

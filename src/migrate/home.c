@@ -130,6 +130,7 @@ int home_block(struct mover *mv, uint64_t addr, unsigned first, unsigned end, st
 		if (claim_empty(&c))
 			return HOME_NOTHING;
 		dev = migrator_device(mv->m, index);
+		space_changed(mv->m->sp, addr + first * PAGE_BYTES, addr + end * PAGE_BYTES, 0);
 		if (!c.whole)
 			return home_pages(mv, &c, dev, moved);
 		slot = staging_take_thp(&mv->m->staging);

@@ -11,6 +11,7 @@
  * A pinned base page answers EAGAIN, too, and so does one that is busy for a moment: while no event is unread, trying has
  * a bound.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -60,8 +61,9 @@ static enum uhmm_skip reason(struct space *sp, uint64_t addr, int r)
  * Enters the gate with [start, end) armed. If events have come since, the mapping may be another one now: what is there is
  * armed, if it is fit. Return: inside the gate; else it is not.
  */
-static bool enter_armed(struct claim *c, uint64_t start, uint64_t end, uint64_t *seq)
+static bool enter_armed(struct piece *p, uint64_t start, uint64_t end, uint64_t *seq)
 {
+	struct claim *c = &p->claim;
 	struct space *sp = c->sp;
 
 	for (;;) {
@@ -72,26 +74,41 @@ static bool enter_armed(struct claim *c, uint64_t start, uint64_t end, uint64_t 
 			return true;
 		claim_leave(c);
 
-		if (vma_piece_at(sp, start, end, &vp) || !vp.movable || vp.end < end || vma_arm_again(sp, start, end, seq))
+		if (vma_piece_at(sp, start, end, &vp) || !(vp.movable || (p->read_only && vp.read_only)) || vp.end < end ||
+		    vma_arm_again(sp, start, end, seq))
 			return false;
 	}
 }
 
 #define RUN_CHANGED 100 /* beside UFFD_E_*: an event took some of the pages, or mremap all of the block; nothing was tried */
 
+/* MOVE wants a writable mapping. A page for which that cannot be had stays. */
+static int move_lent(struct space *sp, struct piece *p, uint64_t to, uint64_t start, uint64_t len)
+{
+	uint64_t moved;
+	int r;
+
+	if (p->read_only && map_protect(start, len, true))
+		return UFFD_E_NO_MEMORY;
+	r = uffd_move(&sp->uffd, to, start, len, UFFD_DONTWAKE, &moved);
+	while (p->read_only && map_protect(start, len, false) == -ENOMEM)
+		thread_pause(40); /* the mapping was cut for it, and can only become one again */
+	return r;
+}
+
 /* One try to move a run. Return: 0 when all of it has moved; an outcome: some of it may have. */
 static int move_run(struct space *sp, struct piece *p, unsigned first, unsigned end, const struct pageset *isolated,
 		    uint64_t *seq, struct tally *t)
 {
-	uint64_t start = p->claim.addr + first * PAGE_BYTES, len = (uint64_t)(end - first) * PAGE_BYTES, moved;
+	uint64_t start = p->claim.addr + first * PAGE_BYTES, len = (uint64_t)(end - first) * PAGE_BYTES;
 	struct pageset left;
 	int r = RUN_CHANGED;
 
-	if (!enter_armed(&p->claim, start, start + len, seq))
+	if (!enter_armed(p, start, start + len, seq))
 		return UFFD_E_MISSING;
 	left = drop_dead(p, isolated, t);
 	if (pageset_run_end(&left, first) >= end && start == p->claim.addr + first * PAGE_BYTES)
-		r = uffd_move(&sp->uffd, p->slot + first * PAGE_BYTES, start, len, UFFD_DONTWAKE, &moved);
+		r = move_lent(sp, p, p->slot + first * PAGE_BYTES, start, len);
 	claim_leave(&p->claim);
 	return r;
 }

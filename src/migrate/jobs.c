@@ -21,7 +21,7 @@ static uint64_t chunk_bytes(const struct jobs *j, enum job_kind kind, uint64_t b
 {
 	uint64_t blocks = (bytes >> BLOCK_SHIFT) / (2 * j->nr_workers);
 
-	if (kind == JOB_DISARM)
+	if (kind == JOB_DISARM || kind == JOB_CALL)
 		return block_up(bytes) + BLOCK_BYTES;
 	if (blocks < 1)
 		blocks = 1;
@@ -29,6 +29,11 @@ static uint64_t chunk_bytes(const struct jobs *j, enum job_kind kind, uint64_t b
 		blocks = MAX_CHUNK_BLOCKS;
 	/* "everything" is a large range with little in it */
 	return max_u64(blocks << BLOCK_SHIFT, block_up(bytes / MAX_CHUNKS));
+}
+
+static bool is_to_device(const struct job *job)
+{
+	return job->kind == JOB_TO_DEVICE || job->kind == JOB_TO_DEVICE_READ_ONLY;
 }
 
 static bool has_work(const struct jobs *j, const struct job *job)
@@ -67,7 +72,7 @@ static void merge(struct tally *into, const struct tally *t)
 
 static void count(struct counters *n, const struct job *job)
 {
-	_Atomic uint64_t *folios = job->kind == JOB_TO_DEVICE ? n->to_device_folios : n->to_system_folios;
+	_Atomic uint64_t *folios = is_to_device(job) ? n->to_device_folios : n->to_system_folios;
 
 	for (unsigned k = 0; k < NR_ORDERS; k++)
 		counter_add(&folios[k], job->tally.moved_folios[k]);
@@ -115,7 +120,7 @@ static void leave_locked(struct jobs *j, struct job *job)
 	}
 }
 
-/* ---- home, and disarming: by chunks ---- */
+/* ---- home, disarming and calls: by chunks ---- */
 
 static bool something_away(void *m)
 {
@@ -135,6 +140,8 @@ static void run_chunk_locked(struct worker *w, struct job *job)
 	lock_drop(&j->lock);
 	if (job->kind == JOB_TO_SYSTEM)
 		migrate_to_system(&w->mover, start, end, job->dev, &t);
+	else if (job->kind == JOB_CALL)
+		job->call(&w->mover, job->arg);
 	else
 		vma_disarm(j->m->sp, start, end, something_away, j->m);
 	migrator_check(j->m);
@@ -168,6 +175,7 @@ static void fill_batch_locked(struct worker *w, struct job *job, struct job_batc
 	job->filling = true;
 	enter_locked(j, job);
 	lock_drop(&j->lock);
+	jb->batch.read_only_too = job->kind == JOB_TO_DEVICE_READ_ONLY;
 	stop = batch_fill(&w->mover, &jb->batch, start, job->end, job->dev, &t);
 	lock_take(&j->lock);
 	merge(&job->tally, &t);
@@ -255,7 +263,7 @@ static bool work_once_locked(struct worker *w)
 		return true;
 	}
 	job = pick_locked(j);
-	if (job && job->kind != JOB_TO_DEVICE)
+	if (job && !is_to_device(job))
 		run_chunk_locked(w, job);
 	else if (job && jb)
 		fill_batch_locked(w, job, jb);
@@ -381,8 +389,7 @@ static void post(struct jobs *j, struct job *job, enum job_kind kind, uint64_t s
 	thread_wake(&j->posted, 1);
 }
 
-void jobs_run(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, struct device *dev, bool urgent,
-	      struct tally *ret)
+static struct job *await_slot(struct jobs *j, bool urgent)
 {
 	struct job *job;
 	uint32_t seen;
@@ -391,12 +398,36 @@ void jobs_run(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, 
 		thread_wait(&j->freed, seen);
 	job->detached = false;
 	job->urgent = urgent;
-	post(j, job, kind, start, end, dev);
+	return job;
+}
+
+static void await_end(struct jobs *j, struct job *job, struct tally *ret)
+{
 	while (atomic_load(&job->state) != JOB_DONE)
 		thread_wait(&job->state, JOB_QUEUED);
-	*ret = job->tally;
+	if (ret)
+		*ret = job->tally;
 	atomic_store(&job->state, JOB_FREE);
 	tell_program(j); /* the slot may be waited for */
+}
+
+void jobs_run(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, struct device *dev, bool urgent,
+	      struct tally *ret)
+{
+	struct job *job = await_slot(j, urgent);
+
+	post(j, job, kind, start, end, dev);
+	await_end(j, job, ret);
+}
+
+void jobs_call(struct jobs *j, job_fn *call, void *arg)
+{
+	struct job *job = await_slot(j, false);
+
+	job->call = call;
+	job->arg = arg;
+	post(j, job, JOB_CALL, 0, 1, NULL);
+	await_end(j, job, NULL);
 }
 
 int jobs_post(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, struct device *dev)

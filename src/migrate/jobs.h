@@ -25,7 +25,10 @@
 #define JOB_SLOTS     128
 #define MAX_PREFETCHES 64
 
-enum job_kind { JOB_TO_DEVICE, JOB_TO_SYSTEM, JOB_DISARM };
+enum job_kind { JOB_TO_DEVICE, JOB_TO_DEVICE_READ_ONLY, JOB_TO_SYSTEM, JOB_DISARM, JOB_CALL };
+
+/* What else a worker may be asked to do. Context: a worker, no lock held. */
+typedef void job_fn(struct mover *mv, void *arg);
 
 struct job {
 	/* atomic; FREE -> FILLING and DONE -> FREE by who posts, the rest by workers. Whoever posts sleeps on it */
@@ -36,6 +39,8 @@ struct job {
 	atomic_bool detached;     /* nobody waits for it: a prefetch. Who waits for prefetches looks at it, .serial and .dev */
 	bool urgent;              /* runs even while the others are paused */
 	uint64_t chunk_bytes;     /* not to a device */
+	job_fn *call;             /* JOB_CALL: this, once */
+	void *arg;
 	_Atomic uint64_t serial;  /* order of posting */
 	struct device *_Atomic dev;
 
@@ -85,6 +90,9 @@ void jobs_fini(struct jobs *j);
 /* Runs a job to its end. @dev: to the device; to the system: NULL for any. Context: a thread of the program. */
 void jobs_run(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, struct device *dev, bool urgent,
 	      struct tally *ret);
+
+/* Lets a worker call @call with @arg, and waits. Context: a thread of the program. */
+void jobs_call(struct jobs *j, job_fn *call, void *arg);
 
 /* Posts a job and does not wait. Return: 0 or -EAGAIN when too many wait already. */
 int jobs_post(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, struct device *dev);

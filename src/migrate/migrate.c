@@ -106,17 +106,18 @@ void batch_fini(struct batch *b)
 }
 
 /* The blocks of one armed mapping. Return: where it stopped. */
-static uint64_t fill_from(struct mover *mv, struct batch *b, uint64_t start, uint64_t end, struct device *dev, uint64_t seq,
-			  struct tally *t)
+static uint64_t fill_from(struct mover *mv, struct batch *b, uint64_t start, const struct vma_piece *vp, struct device *dev,
+			  uint64_t seq, struct tally *t)
 {
-	while (start < end && b->nr < BATCH_PIECES) {
-		uint64_t block = block_down(start), stop = min_u64(block + BLOCK_BYTES, end);
+	while (start < vp->end && b->nr < BATCH_PIECES) {
+		uint64_t block = block_down(start), stop = min_u64(block + BLOCK_BYTES, vp->end);
 		unsigned first = page_in_block(start), last = first + (unsigned)((stop - start) >> PAGE_SHIFT);
 		struct piece *p = &b->piece[b->nr];
 
 		start = stop;
 		if (!collect_block(mv, p, block, first, last, dev, seq, &b->words, t))
 			continue;
+		p->read_only = !vp->movable;
 		isolate_pages(mv, p, t);
 		if (claim_empty(&p->claim))
 			release_piece(mv, p);
@@ -156,7 +157,7 @@ uint64_t batch_fill(struct mover *mv, struct batch *b, uint64_t start, uint64_t 
 		r = vma_piece_at(sp, start, end, &vp);
 		if (r)
 			break;
-		if (!vp.movable) {
+		if (!vp.movable && !(vp.read_only && b->read_only_too)) {
 			tally_skip(t, vp.why_not, (vp.end - vp.start) >> PAGE_SHIFT);
 			start = vp.end;
 			continue;
@@ -168,7 +169,7 @@ uint64_t batch_fill(struct mover *mv, struct batch *b, uint64_t start, uint64_t 
 			r = 0;
 		} else if (!r) {
 			b->arms++;
-			start = fill_from(mv, b, start, vp.end, dev, seq, t);
+			start = fill_from(mv, b, start, &vp, dev, seq, t);
 		}
 	}
 	if (r)

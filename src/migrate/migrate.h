@@ -83,6 +83,7 @@ struct piece {
 	struct pageset copy;      /* have bytes; once isolated, in slot, each at its own offset in the block */
 	struct pageset clear;     /* have none */
 	struct pageset zero;      /* of copy, until isolated: mapped the zero page when we looked */
+	bool read_only;           /* its mapping is, and is made writable while pages are taken */
 	uint64_t seq;             /* event_seq when the range was armed, before the pages were looked at */
 	uint64_t slot;            /* staging; 0 if there is none */
 	enum { SLOT_EMPTY, SLOT_THP, SLOT_DIRTY } slot_holds;
@@ -117,6 +118,7 @@ struct control_words {
 struct batch {
 	struct piece piece[BATCH_PIECES];
 	struct control_words words; /* of threads that live when the batch is begun */
+	bool read_only_too;       /* set by who fills it */
 	unsigned nr;              /* filled */
 	unsigned taken, done;     /* done <= taken <= nr */
 	unsigned arms;            /* vma_arm_begin() calls to be ended with the batch */
@@ -183,6 +185,12 @@ void copy_start(struct mover *mv, struct piece *p);
 void copy_finish(struct mover *mv, struct piece *p, struct tally *t);
 void install_piece(struct mover *mv, struct piece *p, struct tally *t);
 void release_piece(struct mover *mv, struct piece *p);
+
+/*
+ * Segments for the pages of @set, which lie at their own offsets from @host; neighbours on both sides share one.
+ * @segs: 512. Return: how many.
+ */
+unsigned copy_segments(struct uhmm_seg *segs, const struct folios *f, const struct pageset *set, uint64_t host);
 
 /* Device to memory of our own, finished on return: @pages, each to its own offset from @to. Return: 0 or -errno. */
 int copy_out(struct mover *mv, struct device *dev, const struct folios *f, const struct pageset *pages, uint64_t to);

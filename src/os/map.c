@@ -131,3 +131,8 @@ bool map_is_locked(uint64_t start, uint64_t len)
 {
 	return madvise((void *)(uintptr_t)start, len, MADV_COLD) && errno == EINVAL;
 }
+
+int map_protect(uint64_t start, uint64_t len, bool writable)
+{
+	return mprotect((void *)(uintptr_t)start, len, PROT_READ | (writable ? PROT_WRITE : 0)) ? -errno : 0;
+}

@@ -32,6 +32,9 @@ int map_discard(uint64_t start, uint64_t len);
 /* Whether a child of fork inherits the pages. Return: 0 or -errno. */
 int map_inherit(uint64_t start, uint64_t len, bool inherit);
 
+/* Makes it readable and writable, or readable only. Return: 0 or -errno. */
+int map_protect(uint64_t start, uint64_t len, bool writable);
+
 /* Is the mapping at [start, start + len) mlocked? Asked by an advice that changes nothing but refuses locked memory. */
 bool map_is_locked(uint64_t start, uint64_t len);
 

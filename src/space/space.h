@@ -47,8 +47,20 @@ struct space {
 	struct claim *_Atomic claims[MAX_CLAIMS];
 	_Atomic uint64_t last_claim;
 
+	/* Constant while anything is watched; may be NULL. Told of every place whose page goes elsewhere, is dropped or about to be:
+	 * after it has been claimed, before its bytes go. @owner: the device that takes it, 0 for none. Context: any thread, fault
+	 * thread, inside the gate or not; no lock held. */
+	void (*changed)(void *ctx, uint64_t start, uint64_t end, unsigned owner);
+	void *changed_ctx;
+
 	struct counters counters;
 };
+
+static inline void space_changed(struct space *sp, uint64_t start, uint64_t end, unsigned owner)
+{
+	if (sp->changed)
+		sp->changed(sp->changed_ctx, start, end, owner);
+}
 
 /* @mode: see uffd_open(). Return: 0 or -errno, nothing left behind; the log has a sentence. */
 int space_init(struct space *sp, enum uffd_open_mode mode);

@@ -37,11 +37,13 @@ int vma_piece_at(struct space *sp, uint64_t addr, uint64_t end, struct vma_piece
 	if (r && r != -ENOENT)
 		return r;
 	if (r || m.start > addr) {
-		*ret = (struct vma_piece){ addr, r ? end : min_u64(m.start, end), false, UHMM_SKIP_UNMAPPED };
+		*ret = (struct vma_piece){ .start = addr, .end = r ? end : min_u64(m.start, end), .why_not = UHMM_SKIP_UNMAPPED };
 		return 0;
 	}
 	*ret = (struct vma_piece){ .start = addr, .end = min_u64(m.end, end) };
 	ret->why_not = unfit(&m, &ret->movable);
+	ret->read_only = ret->why_not == UHMM_SKIP_PROT && !ret->movable &&
+			 (m.flags & (MAPPING_READ | MAPPING_WRITE | MAPPING_EXEC)) == MAPPING_READ;
 
 	/* our own memory may share a mapping with the program's: the kernel joins neighbours that look alike */
 	if (map_is_own(addr, ret->end, &own_start, &own_end)) {
@@ -49,7 +51,7 @@ int vma_piece_at(struct space *sp, uint64_t addr, uint64_t end, struct vma_piece
 			ret->end = own_start;
 		} else {
 			ret->end = min_u64(ret->end, own_end);
-			ret->movable = false;
+			ret->movable = ret->read_only = false;
 			ret->why_not = UHMM_SKIP_OWN;
 		}
 	}

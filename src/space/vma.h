@@ -14,6 +14,7 @@
 struct vma_piece {
 	uint64_t start, end;
 	bool movable;
+	bool read_only;         /* not movable for no other reason: private, anonymous, readable only */
 	enum uhmm_skip why_not; /* when not movable */
 };
 
