@@ -13,5 +13,6 @@ enum {
 int doctor_main(int argc, char **argv);
 int demo_main(int argc, char **argv);
 int bench_main(int argc, char **argv);
+int dmirror_main(int argc, char **argv);
 
 #endif

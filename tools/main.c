@@ -25,6 +25,8 @@ static const struct command commands[] = {
 	{ "demo", "move real data to a device and back, check it, and show what it took", demo_main, "uhmm demo" },
 	{ "bench", "measure: \"thp\", huge folios against base pages; \"floor\", uhmm against the copy alone", bench_main,
 	  "uhmm bench" },
+	{ "dmirror", "run a program that talks to Linux's HMM test device, with two emu devices in its place", dmirror_main,
+	  "uhmm dmirror" },
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -162,9 +162,9 @@ static uint8_t view_of_page(struct uhmm_space *space, uint64_t addr, const struc
 		return 0;
 	if (bits & PM_ZERO)
 		return UHMM_VIEW_READ | UHMM_VIEW_ZERO;
-	/* shared with a child or a parent: a store gets a copy first */
-	if (prot & UHMM_VIEW_WRITE && !(m->flags & (MAPPING_SHARED | MAPPING_FILE)) &&
-	    !pagemap_exclusive(space->sp.pagemap_fd, addr))
+	/* shared with a child, a parent or a file: a store gets a copy first */
+	if (prot & UHMM_VIEW_WRITE && !(m->flags & MAPPING_SHARED) &&
+	    (bits & PM_FILE || !pagemap_exclusive(space->sp.pagemap_fd, addr)))
 		prot &= (uint8_t)~UHMM_VIEW_WRITE;
 	return prot | (bits & PM_HUGE ? UHMM_VIEW_HUGE : 0);
 }

@@ -216,6 +216,17 @@ static bool has_rights(const struct view *v, uint64_t start, uint64_t end, unsig
 	return true;
 }
 
+/*
+ * Rights are kept for pages of the device's own alone: all of those are watched. Of memory that is not, nobody tells that it was
+ * unmapped and that other memory has taken its place.
+ */
+static void drop_unwatched(struct mirror *mi, struct device *dev, struct view *v, uint64_t start, uint64_t end)
+{
+	for (; start < end; start += PAGE_BYTES)
+		if (!is_own(mi, dev, table_peek(&mi->m->sp->table, start)))
+			view_clear(v, start, start + PAGE_BYTES);
+}
+
 /* ---- all together ---- */
 
 struct access {
@@ -335,6 +346,8 @@ int mirror_access(struct mirror *mi, struct device *dev, uint64_t addr, uint64_t
 		if (!n)
 			sched_yield();
 	}
+	if (a.view && a.faults)
+		drop_unwatched(mi, dev, a.view, page_down(addr), page_up(addr + len));
 	map_own_free(a.own, own_bytes);
 	*ret_faults = a.faults;
 	*ret_done = done;

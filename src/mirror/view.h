@@ -7,7 +7,7 @@
  * page table of a device, in short. A right is added when the page was looked at on the device's behalf, and taken away when
  * the page moves, is unmapped or discarded.
  *
- * Rights are hints that save looking; whoever uses one may find the page gone all the same, and looks again then: an event is
+ * Kept are the rights for pages of the device's own: those are watched, so their end is heard of. Rights are hints that save looking; whoever uses one may find the page gone all the same, and looks again then: an event is
  * heard of a moment after it has happened, and mprotect is not heard of at all. So nothing here takes a lock. Leaves appear
  * under compare-and-swap and stay until view_fini(); fault threads only ever clear bytes of leaves that exist.
  */

@@ -70,6 +70,52 @@ bool map_is_own(uint64_t start, uint64_t end, uint64_t *ret_start, uint64_t *ret
 	return found;
 }
 
+/*
+ * Where our memory goes: far below the program's mappings, one piece after another. Left to itself, mmap() would put small pieces
+ * into holes that the program has just made, where a MAP_FIXED of the program, which knows the hole for its own, replaces
+ * them. The region is not reserved, only remembered: whoever else maps something there is gone around.
+ */
+#define REGION_BYTES (UINT64_C(1) << 40)
+
+static struct {
+	_Atomic uint64_t base, cursor; /* base 0: not looked for yet; 1: there is none */
+} region;
+
+static void find_region(void)
+{
+	void *mem = MAP_FAILED;
+	uint64_t none = 0;
+
+	if (atomic_load(&region.base))
+		return;
+	mem = mmap(NULL, REGION_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (mem != MAP_FAILED)
+		munmap(mem, REGION_BYTES);
+	(void)atomic_compare_exchange_strong(&region.base, &none, mem == MAP_FAILED ? 1 : (uintptr_t)mem);
+}
+
+static void *map_anywhere(uint64_t bytes)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	uint64_t base;
+
+	find_region();
+	base = atomic_load(&region.base);
+	for (unsigned tries = 0; base > 1 && tries < 1000; tries++) {
+		uint64_t at = base + atomic_fetch_add(&region.cursor, bytes) % REGION_BYTES;
+		void *mem;
+
+		if (at + bytes > base + REGION_BYTES)
+			continue; /* the end: the next one is at the start again */
+		mem = mmap((void *)(uintptr_t)at, bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED_NOREPLACE, -1, 0);
+		if (mem != MAP_FAILED)
+			return mem;
+		if (errno != EEXIST)
+			return mem;
+	}
+	return mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+}
+
 void *map_own(uint64_t bytes, unsigned flags)
 {
 	uint64_t slack = flags & MAP_OWN_HUGE ? BLOCK_BYTES : 0;
@@ -79,7 +125,7 @@ void *map_own(uint64_t bytes, unsigned flags)
 	if (os_fail(OS_MMAP))
 		return NULL;
 	bytes = page_up(bytes);
-	mem = mmap(NULL, bytes + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	mem = map_anywhere(bytes + slack);
 	if (mem == MAP_FAILED)
 		return NULL;
 	got = (uintptr_t)mem;
