@@ -25,6 +25,8 @@ check: all
 bench: all
 	@$(BUILD)/tools/uhmm bench thp
 	@$(BUILD)/tools/uhmm bench floor
+	@$(BUILD)/tools/uhmm bench onewalk
+	@$(BUILD)/tools/uhmm bench scale
 
 install: all
 	@meson install -C $(BUILD) --no-rebuild

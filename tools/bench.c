@@ -16,7 +16,21 @@
 #include "tools/size.h"
 #include "tools/term.h"
 
-#define DEFAULT_BYTES ((uint64_t)256 << 20)
+static const struct kind {
+	const char *name;
+	int (*run)(struct bench *b);
+	uint64_t default_bytes;
+	unsigned default_rounds;
+	bool one_device; /* it measures on a device that can be chosen */
+	bool curves;     /* it has sizes to draw throughput over */
+} kinds[] = {
+	{ "thp", bench_thp, (uint64_t)256 << 20, 5, true, true },
+	{ "floor", bench_floor, (uint64_t)256 << 20, 11, true, true },
+	{ "onewalk", bench_onewalk, (uint64_t)256 << 20, 11, true, false },
+	{ "scale", bench_scale, (uint64_t)64 << 20, 21, false, false },
+};
+
+#define NR_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 int series_init(struct series *s, size_t room)
 {
@@ -27,6 +41,13 @@ int series_init(struct series *s, size_t room)
 void series_fini(struct series *s)
 {
 	samples_fini(&s->us);
+}
+
+void series_forget(struct series *s)
+{
+	s->us.nr = 0;
+	s->bytes = s->seconds = 0;
+	s->stayed_pages = 0;
 }
 
 void series_call(struct series *s, uint64_t bytes, double seconds)
@@ -52,6 +73,8 @@ static void print_row_json(const struct bench *b, const struct row *row)
 
 	if (row->fraction > 0)
 		json_object_set_new(o, "fraction_of_copy", json_real(row->fraction));
+	if (row->pattern)
+		json_object_set_new(o, "pattern", json_string(row->pattern));
 	json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
 	putchar('\n');
 	json_decref(o);
@@ -68,6 +91,8 @@ static void print_row(const struct bench *b, const struct row *row)
 	       row->order, row->dir, row->threads, row->gib_s, row->us_mean, row->us_p50, row->us_p99);
 	if (row->fraction > 0)
 		printf("  %.3f of the copy", row->fraction);
+	if (row->pattern)
+		printf("  %s", row->pattern);
 	if (row->stayed_pages)
 		printf("  (%llu pages stayed)", (unsigned long long)row->stayed_pages);
 	putchar('\n');
@@ -95,10 +120,11 @@ const struct row *bench_row(struct bench *b, struct row row, struct series *s)
 
 void bench_summary(const struct bench *b, uint64_t size_bytes, const struct figure *figures)
 {
-	json_t *o = json_pack("{s:s, s:b, s:s, s:I, s:i, s:i}", "bench", b->name, "summary", 1, "device", b->rig.info.spec,
-			      "size_bytes", (json_int_t)size_bytes, "rounds", (int)b->rounds, "copy_threads",
-			      (int)b->rig.copy_threads);
+	json_t *o = json_pack("{s:s, s:b, s:I, s:i, s:i}", "bench", b->name, "summary", 1, "size_bytes",
+			      (json_int_t)size_bytes, "rounds", (int)b->rounds, "copy_threads", (int)b->rig.copy_threads);
 
+	if (b->rig.info.spec[0])
+		json_object_set_new(o, "device", json_string(b->rig.info.spec));
 	for (const struct figure *f = figures; f->name; f++) {
 		json_object_set_new(o, f->name, json_real(f->value));
 		if (!b->json && f->words) {
@@ -123,8 +149,8 @@ bool bench_intact(const struct region *r)
 
 static const struct argp_option options[] = {
 	{ "device", 'd', "SPEC", 0, "The device to use (default: an emu: that fits, with its memory populated)", 0 },
-	{ "size", 's', "SIZE", 0, "Largest buffer (default 256M)", 0 },
-	{ "rounds", 'r', "N", 0, "Timed rounds after one to warm up (default: thp 5, floor 11)", 0 },
+	{ "size", 's', "SIZE", 0, "Largest buffer (default 256M, scale 64M)", 0 },
+	{ "rounds", 'r', "N", 0, "Timed rounds after one to warm up (default: thp 5, scale 21, others 11)", 0 },
 	{ "json", 'j', NULL, 0, "Print one JSON object a line, the summary last", 0 },
 	{ "plot", 'p', "FILE", 0, "Draw the result, too, with gnuplot; FILE ends in .svg or .png", 0 },
 	ARGS_COMMON
@@ -164,37 +190,48 @@ static const struct argp argp = {
 	.options = options,
 	.parser = parse,
 	.help_filter = args_help_filter,
-	.args_doc = "thp|floor",
+	.args_doc = "thp|floor|onewalk|scale",
 	.doc = "Measure how fast memory moves to a device and back.\n\n"
 	       "thp    2 MiB folios against 4 KiB pages, for buffers of 512 KiB to --size: to the device, home by a call, "
 	       "and home by CPU touches that read or write one word per folio\n"
 	       "floor  uhmm against the copy alone, measured in turns: how near to memory bandwidth the way to the device "
-	       "is, what a CPU fault costs beyond its copy, and what a second thread brings\v"
+	       "is, what a CPU fault costs beyond its copy, and what a second thread brings\n"
+	       "onewalk  memory that is absent, wholly or by half, sent in one walk against the same populated first\n"
+	       "scale  what opening a device of 1G to 1T costs, and what is kept for each 2 MiB on it, beside struct page\v"
 	       "Times are of one call, or of one touch for the fault rows. Compare ratios of one run; absolute figures move "
 	       "with the machine's mood.",
 };
 
+static const struct kind *find_kind(const char *name)
+{
+	for (size_t i = 0; i < NR_KINDS; i++)
+		if (!strcmp(kinds[i].name, name))
+			return &kinds[i];
+	args_wrong("there is no bench \"%s\": write thp, floor, onewalk or scale", name);
+}
+
 int bench_main(int argc, char **argv)
 {
-	struct bench b = { .max_bytes = DEFAULT_BYTES };
-	int (*bench)(struct bench *b) = NULL;
+	const struct kind *kind;
 	struct plot *plot = NULL;
+	struct bench b = { 0 };
 	int status;
 
 	args_parse(&argp, argc, argv, &b);
 	if (!b.name)
-		args_wrong("say what to measure: \"uhmm bench thp\" or \"uhmm bench floor\"");
-	if (!strcmp(b.name, "thp"))
-		bench = bench_thp;
-	else if (!strcmp(b.name, "floor"))
-		bench = bench_floor;
-	else
-		args_wrong("there is no bench \"%s\": write thp or floor", b.name);
+		args_wrong("say what to measure: \"uhmm bench thp\", \"floor\", \"onewalk\" or \"scale\"");
+	kind = find_kind(b.name);
+	if (b.spec && !kind->one_device)
+		args_wrong("bench %s opens devices of its own: leave --device away", b.name);
+	if (b.plot && !kind->curves)
+		args_wrong("bench %s has no curve to draw: leave --plot away", b.name);
+	if (!b.max_bytes)
+		b.max_bytes = kind->default_bytes;
 	if (!b.rounds)
-		b.rounds = bench == bench_thp ? 5 : 11;
+		b.rounds = kind->default_rounds;
 	status = plot_open(&plot, b.plot);
 	if (status == EXIT_DONE)
-		status = bench(&b);
+		status = kind->run(&b);
 	if (status == EXIT_DONE)
 		status = plot_draw(plot, &b);
 	plot_close(plot);

@@ -14,6 +14,7 @@
 struct row {
 	const char *dir;
 	const char *pages;     /* "huge" or "base": what was asked of the kernel */
+	const char *pattern;   /* which pages were there before, where a bench tells them apart; else NULL */
 	unsigned order;        /* of the folios that moved: what was got */
 	unsigned threads;      /* that did it */
 	uint64_t size_bytes;
@@ -27,7 +28,7 @@ struct row {
 
 struct bench {
 	/* as it was asked for */
-	const char *name;  /* "thp" or "floor" */
+	const char *name;  /* "thp", "floor", "onewalk" or "scale" */
 	const char *spec;  /* NULL: a fitting emu: */
 	const char *plot;  /* NULL: no picture */
 	uint64_t max_bytes;
@@ -50,6 +51,9 @@ struct series {
 int series_init(struct series *s, size_t room);
 void series_fini(struct series *s);
 
+/* What came so far was to warm up. */
+void series_forget(struct series *s);
+
 /* Add one call that moved @bytes. */
 void series_call(struct series *s, uint64_t bytes, double seconds);
 
@@ -69,9 +73,11 @@ struct figure {
 /* @size_bytes: the largest buffer, which the figures are about */
 void bench_summary(const struct bench *b, uint64_t size_bytes, const struct figure *figures);
 
-/* The two benches. Return: an exit status, after saying why. */
+/* The benches. Return: an exit status, after saying why. */
 int bench_thp(struct bench *b);
 int bench_floor(struct bench *b);
+int bench_onewalk(struct bench *b);
+int bench_scale(struct bench *b);
 
 /* Everything must be as region_fill() left it. Return: whether it is, after saying so if not. */
 bool bench_intact(const struct region *r);

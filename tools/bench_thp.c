@@ -65,11 +65,8 @@ static void side_fini(struct side *s)
 
 static void forget(struct side *s)
 {
-	for (int d = 0; d < NR_DIRS; d++) {
-		s->series[d].us.nr = 0;
-		s->series[d].bytes = s->series[d].seconds = 0;
-		s->series[d].stayed_pages = 0;
-	}
+	for (int d = 0; d < NR_DIRS; d++)
+		series_forget(&s->series[d]);
 	s->block_us.nr = 0;
 }
 

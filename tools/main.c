@@ -23,7 +23,8 @@ struct command {
 static const struct command commands[] = {
 	{ "doctor", "tell what this machine offers, what is missing, and how to mend it", doctor_main, "uhmm doctor" },
 	{ "demo", "move real data to a device and back, check it, and show what it took", demo_main, "uhmm demo" },
-	{ "bench", "measure: \"thp\", huge folios against base pages; \"floor\", uhmm against the copy alone", bench_main,
+	{ "bench", "measure: \"thp\", huge folios against base pages; \"floor\", uhmm against the copy alone; "
+		   "\"onewalk\", absent memory; \"scale\", large devices", bench_main,
 	  "uhmm bench" },
 	{ "dmirror", "run a program that talks to Linux's HMM test device, with two emu devices in its place", dmirror_main,
 	  "uhmm dmirror" },

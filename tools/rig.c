@@ -32,12 +32,13 @@ bool rig_fits(uint64_t bytes)
 	return false;
 }
 
-static int open_space(struct rig *rig, uint64_t bytes)
+int rig_open_space(struct rig *rig, uint64_t bytes)
 {
 	unsigned cpus = sys_cpus(), errors = say_library_errors();
 	struct uhmm_probe probe = { .sz = sizeof(probe) };
 	int r;
 
+	memset(rig, 0, sizeof(*rig));
 	/* what the library would choose itself, said aloud so that a copy can be timed with as many */
 	rig->copy_threads = cpus < 4 ? cpus : 4;
 	/* THPs that left wait in the pool for their way home: measured is the way, not how the kernel clears new ones */
@@ -51,7 +52,7 @@ static int open_space(struct rig *rig, uint64_t bytes)
 	return r;
 }
 
-static int open_device(struct rig *rig, const char *spec)
+int rig_open_device(struct rig *rig, const char *spec)
 {
 	unsigned errors = say_library_errors();
 	char what[300];
@@ -75,9 +76,9 @@ int rig_open(struct rig *rig, const char *spec, uint64_t bytes, uint64_t host_by
 
 	memset(rig, 0, sizeof(*rig));
 	snprintf(fitting, sizeof(fitting), "emu:size=%llu,populate=on", (unsigned long long)device_bytes);
-	if (!rig_fits(host_bytes + (spec ? 0 : device_bytes)) || open_space(rig, bytes))
+	if (!rig_fits(host_bytes + (spec ? 0 : device_bytes)) || rig_open_space(rig, bytes))
 		return EXIT_FAILED;
-	r = open_device(rig, spec ? spec : fitting);
+	r = rig_open_device(rig, spec ? spec : fitting);
 	if (!r && rig->info.size_bytes < bytes) {
 		say("the device has %s and %s have to fit: give a larger device or a smaller --size",
 		    size_print(rig->info.size_bytes, have), size_print(bytes, need));

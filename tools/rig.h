@@ -29,6 +29,11 @@ bool rig_fits(uint64_t bytes);
  */
 int rig_open(struct rig *rig, const char *spec, uint64_t bytes, uint64_t host_bytes);
 
+/* The two steps of it: a space without a device, with a pool of @bytes; and a device into rig->dev.
+ * Return: 0, or a negative errno after saying why. */
+int rig_open_space(struct rig *rig, uint64_t bytes);
+int rig_open_device(struct rig *rig, const char *spec);
+
 /* Accepts a zeroed rig. Return: EXIT_DONE, or EXIT_FAILED after saying why. */
 int rig_close(struct rig *rig);
 

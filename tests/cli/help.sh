@@ -10,7 +10,7 @@ done
 run 0 --version
 out '^uhmm [0-9]+\.[0-9]+\.[0-9]+$'
 
-for command in doctor demo bench 'bench thp' 'bench floor'; do
+for command in doctor demo bench 'bench thp' 'bench floor' 'bench onewalk' 'bench scale'; do
     run 0 $command --help
     out '^Usage: uhmm '
     out '--json'

@@ -20,6 +20,10 @@ wrong 2 'out of range' bench floor --rounds=many
 wrong 2 'say what to measure' bench
 wrong 2 'no bench "speed"' bench speed
 wrong 2 '"floor" is one word too many' bench thp floor
+wrong 2 'leave --device away' bench scale --device emu:
+wrong 2 'leave --plot away' bench scale --plot "$tmp/plot.svg"
+wrong 2 'leave --plot away' bench onewalk --plot "$tmp/plot.svg"
+wrong 2 'smallest device .* 1 GiB' bench scale --size 2G
 wrong 2 '.svg or .png' bench thp --plot "$tmp/plot.gif"
 wrong 1 'no/such/file.* cannot be read' demo --size 2M "$tmp/no/such/file"
 wrong 1 'cannot be read' demo --size 2M "$tmp"
