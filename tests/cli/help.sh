@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib"
 
 run 0 --help
-for word in doctor demo bench; do
+for word in doctor demo bench dmirror; do
     out "^  $word "
 done
 run 0 --version
