@@ -93,6 +93,25 @@ static void op_migrate(struct arena *a)
 	MUST(a, res == 0 || res == UHMM_E_PARTIAL || (res == -EFAULT && empty && way < 8), at, "moving it: %s", uhmm_strerror(res));
 }
 
+/* A huge page full of bytes that goes to a device as one: what follows finds it there, and takes it apart. */
+static void op_block(struct arena *a)
+{
+	struct range r = { draw(a, ARENA_PAGES / 512) * 512, 512 };
+	struct uhmm_device *dev = device[draw(a, 3) == 0];
+	char *at = at_page(a, r.first);
+	int res;
+
+	note(a, "a huge page to a device", a->id, r, dev == device[1]);
+	MUST(a, mmap(at, BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at, at, "mmap: %s",
+	     strerror(errno));
+	(void)madvise(at, BLOCK, MADV_HUGEPAGE);
+	model_map(a, r, WRITABLE);
+	model_write(a, r.first * PAGE, BLOCK);
+	memcpy(at, a->bytes + r.first * PAGE, BLOCK);
+	res = uhmm_to_device(space, at, BLOCK, dev, 0, NULL);
+	MUST(a, res == 0 || res == UHMM_E_PARTIAL, at, "moving it: %s", uhmm_strerror(res));
+}
+
 static void op_fork(struct arena *a);
 
 /* Weights; and whether a child, which has no space, can do it. */
@@ -105,7 +124,8 @@ static const struct {
 	{ op_shrink, 6, true },    { op_protect, 50, true }, { op_dontneed, 16, true }, { op_move_and_resize, 10, true },
 	{ op_free, 8, true },      { op_advise, 30, true },  { op_write, 140, true },  { op_poke, 60, true },
 	{ op_read, 80, true },     { op_pipe, 40, true },    { op_file, 40, false },   { op_peek, 20, true },
-	{ op_discard, 16, false }, { op_query, 40, false },  { op_fork, 1, false },    { op_migrate, 300, false },
+	{ op_discard, 16, false }, { op_query, 40, false },  { op_fork, 1, false },    { op_migrate, 200, false },
+	{ op_block, 12, false },
 };
 
 static void step(struct arena *a)
@@ -271,6 +291,8 @@ int main(int argc, char **argv)
 	run_players(threads, seconds, steps);
 	printf("# %llu steps, and %llu moves by a thread that does nothing else\n", (unsigned long long)steps_done(nr_arenas),
 	       (unsigned long long)arenas[nr_arenas].step);
+	for (unsigned i = 0; steps && i < nr_arenas; i++) /* the same whenever the same steps were drawn */
+		printf("# thread %u has drawn up to %llx\n", i, (unsigned long long)arenas[i].rnd);
 	print_stats();
 	if (uhmm_close(space))
 		wrong(NULL, "uhmm_close failed");
