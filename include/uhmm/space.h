@@ -157,7 +157,8 @@ UHMM_API int uhmm_to_device(struct uhmm_space *space, void *start, size_t len_by
  * Pages that are not on a device count as UHMM_SKIP_ABSENT and make nothing partial. When all of a mapping in the
  * range is home, and no device holds anything any more, uhmm stops watching it.
  *
- * Return: 0 when nothing of the range is on a device; UHMM_E_PARTIAL, -EINVAL, -EFAULT, -EPERM, -EIO as above.
+ * Return: 0 when nothing of the range is on a device; -ENOMEM when the host had no memory for some of it, which is still on
+ * its device; UHMM_E_PARTIAL, -EINVAL, -EFAULT, -EPERM, -EIO as above.
  * Context: any thread, may block; not from a driver or log callback.
  * Since: 0.1
  */
