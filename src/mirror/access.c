@@ -17,7 +17,8 @@
 #include "os/map.h"
 #include "os/thread.h"
 
-#define MAX_ROUNDS 1000 /* without a byte copied; each lets others run */
+#define MAX_ROUNDS   1000 /* without a byte copied; each lets others run */
+#define MAX_REFUSALS 20   /* of these: mapped, and allowed, and the kernel says EFAULT */
 
 /* ---- pages on the device: by a worker ---- */
 
@@ -227,6 +228,7 @@ struct access {
 	uint64_t end;           /* of the whole access */
 	unsigned flags;
 	uint64_t faults;
+	unsigned refused;       /* by the kernel, since the last byte copied */
 };
 
 #define IN_A_CLAIM MAX_DEVICES
@@ -304,9 +306,9 @@ static int64_t copy_run(struct access *a, uint64_t at, uint64_t end, char *buf)
 		return -ENOENT;
 	n = a->flags & MIRROR_WRITE ? access_write(at, buf, end - at) : access_read(buf, at, end - at);
 	if (n == -EFAULT) {
-		/* unmapped or protected meanwhile, or beyond the end of a file: looking again tells */
+		/* unmapped or protected meanwhile: looking again tells; or beyond the end of a file: then it is refused again */
 		view_clear(a->view, page_down(at), page_up(end));
-		return 0;
+		return ++a->refused > MAX_REFUSALS ? -EFAULT : 0;
 	}
 	return n;
 }
@@ -336,7 +338,7 @@ int mirror_access(struct mirror *mi, struct device *dev, uint64_t addr, uint64_t
 {
 	uint64_t own_bytes = BLOCK_BYTES + PAGE_BYTES;
 	struct access a = { .mi = mi, .dev = dev, .end = addr + len, .flags = flags };
-	unsigned rounds = 0, refused = 0;
+	unsigned rounds = 0;
 	uint64_t done = 0;
 	int64_t n = 0;
 
@@ -350,12 +352,9 @@ int mirror_access(struct mirror *mi, struct device *dev, uint64_t addr, uint64_t
 		n = access_once(&a, addr + done, (char *)buf + done);
 		if (n > 0) {
 			done += (uint64_t)n;
-			rounds = refused = 0;
+			rounds = a.refused = 0;
 			continue;
 		}
-		/* mapped, and allowed, and yet refused: beyond the end of a file, say */
-		if (!n && !view_get(a.view, addr + done) && !(flags & MIRROR_RESIDENT) && ++refused > 20)
-			n = -EFAULT;
 		if (!n && ++rounds > MAX_ROUNDS)
 			n = -EBUSY;
 		if (!n)
