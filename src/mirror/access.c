@@ -15,8 +15,10 @@
 #include "mirror/mirror.h"
 #include "os/access.h"
 #include "os/map.h"
+#include "os/thread.h"
 
-#define MAX_ROUNDS 1000 /* without a byte copied; each lets others run */
+#define MAX_ROUNDS   1000 /* without a byte copied; each lets others run */
+#define MAX_REFUSALS 20   /* of these: mapped, and allowed, and the kernel says EFAULT */
 
 /* ---- pages on the device: by a worker ---- */
 
@@ -237,21 +239,43 @@ struct access {
 	uint64_t end;           /* of the whole access */
 	unsigned flags;
 	uint64_t faults;
+	unsigned refused;       /* by the kernel, since the last byte copied */
 };
 
-/* The run of pages from @at that is on one device of ours, or is not. */
-static uint64_t run_end(struct access *a, uint64_t at, uint64_t end, unsigned *ret_index)
+#define IN_A_CLAIM MAX_DEVICES
+
+/* Where the page at @at is: the index of a device of ours, 0 for elsewhere, or IN_A_CLAIM. */
+static unsigned place_of(struct access *a, uint64_t at)
+{
+	struct entry e = table_peek(&a->mi->m->sp->table, at);
+
+	if (entry_state(e) == ENTRY_MIGRATING)
+		return IN_A_CLAIM;
+	return is_own(a->mi, a->dev, e) ? entry_device(e) : 0;
+}
+
+/* The run of pages from @at that are in the same place. */
+static uint64_t run_end(struct access *a, uint64_t at, uint64_t end, unsigned *ret_place)
+{
+	*ret_place = place_of(a, at);
+	for (at = page_down(at) + PAGE_BYTES; at < end && place_of(a, at) == *ret_place; at += PAGE_BYTES)
+		;
+	return min_u64(at, end);
+}
+
+/*
+ * Waits until a claim of the page has ended. It may be that of another access by this device: asking the kernel now would be a
+ * touch, and bring the page home for nothing. This thread holds nothing that a claimer could wait for.
+ */
+static void await_claim(struct access *a, uint64_t at)
 {
 	struct table *t = &a->mi->m->sp->table;
-	struct entry e = table_peek(t, at);
+	struct entry first = table_peek(t, at), e = first;
 
-	*ret_index = is_own(a->mi, a->dev, e) ? entry_device(e) : 0;
-	for (at = page_down(at) + PAGE_BYTES; at < end; at += PAGE_BYTES) {
+	for (unsigned n = 0; entry_state(e) == ENTRY_MIGRATING && entry_token(e) == entry_token(first); n++) {
+		thread_pause(n);
 		e = table_peek(t, at);
-		if ((is_own(a->mi, a->dev, e) ? entry_device(e) : 0) != *ret_index)
-			break;
 	}
-	return min_u64(at, end);
 }
 
 /* Return: bytes copied from @at on, 0 when it is to be looked at again; -errno. */
@@ -279,19 +303,23 @@ static int64_t copy_own(struct access *a, unsigned index, uint64_t at, uint64_t 
 
 static int64_t copy_run(struct access *a, uint64_t at, uint64_t end, char *buf)
 {
-	unsigned index;
+	unsigned place;
 	int64_t n;
 
-	end = run_end(a, at, end, &index);
-	if (index)
-		return copy_own(a, index, at, end, buf);
+	end = run_end(a, at, end, &place);
+	if (place == IN_A_CLAIM) {
+		await_claim(a, at);
+		return 0;
+	}
+	if (place)
+		return copy_own(a, place, at, end, buf);
 	if (a->flags & MIRROR_RESIDENT)
 		return -ENOENT;
 	n = a->flags & MIRROR_WRITE ? access_write(at, buf, end - at) : access_read(buf, at, end - at);
 	if (n == -EFAULT) {
-		/* unmapped or protected meanwhile, or beyond the end of a file: looking again tells */
+		/* unmapped or protected meanwhile: looking again tells; or beyond the end of a file: then it is refused again */
 		view_clear(a->view, page_down(at), page_up(end));
-		return 0;
+		return ++a->refused > MAX_REFUSALS ? -EFAULT : 0;
 	}
 	return n;
 }
@@ -321,7 +349,7 @@ int mirror_access(struct mirror *mi, struct device *dev, uint64_t addr, uint64_t
 {
 	uint64_t own_bytes = BLOCK_BYTES + PAGE_BYTES;
 	struct access a = { .mi = mi, .dev = dev, .end = addr + len, .flags = flags };
-	unsigned rounds = 0, refused = 0;
+	unsigned rounds = 0;
 	uint64_t done = 0;
 	int64_t n = 0;
 
@@ -335,12 +363,9 @@ int mirror_access(struct mirror *mi, struct device *dev, uint64_t addr, uint64_t
 		n = access_once(&a, addr + done, (char *)buf + done);
 		if (n > 0) {
 			done += (uint64_t)n;
-			rounds = refused = 0;
+			rounds = a.refused = 0;
 			continue;
 		}
-		/* mapped, and allowed, and yet refused: beyond the end of a file, say */
-		if (!n && !view_get(a.view, addr + done) && !(flags & MIRROR_RESIDENT) && ++refused > 20)
-			n = -EFAULT;
 		if (!n && ++rounds > MAX_ROUNDS)
 			n = -EBUSY;
 		if (!n)
