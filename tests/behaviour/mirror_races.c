@@ -132,7 +132,7 @@ static void half_of_the_range_is_unmapped_and_mapped_while_the_device_reads(void
 
 /* ---- stores of all sides ---- */
 
-#define NR_ROUNDS 40
+#define NR_ROUNDS 12
 #define STEP      (PAGES(BYTES) / 64) /* 64 pages, spread over all */
 
 static _Atomic uint64_t *word_of(unsigned page, unsigned slot)
