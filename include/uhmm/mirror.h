@@ -19,7 +19,7 @@ extern "C" {
 struct uhmm_access {
 	size_t sz;
 	uint64_t done_bytes; /* from the start */
-	uint64_t faults;     /* rounds in which the device had to ask for rights: 0 when it had all of them from before */
+	uint64_t faults;     /* rounds in which the device had to ask for rights; it keeps those for pages of its own */
 };
 
 /* Pages that are not on the device are an error (-ENOENT), not looked for elsewhere. */
