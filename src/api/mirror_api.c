@@ -16,13 +16,11 @@ static int check(const char *call, struct uhmm_device *dev, struct uhmm_space **
 	struct uhmm_space *space = space_current();
 	int r;
 
+	*ret_space = space;
 	if (!dev)
 		return bad_argument(call, "there is no device");
 	r = check_process(call, space);
-	if (!r)
-		r = check_device(call, space, dev);
-	*ret_space = space;
-	return r;
+	return r ? r : check_device(call, space, dev);
 }
 
 static int access(const char *call, struct uhmm_device *dev, const void *addr, size_t len, void *buf, uint32_t flags,
