@@ -11,14 +11,6 @@
 
 static char *mem; /* the first block is on the device */
 
-/* @call is refused with @error, and says so once. */
-#define refused(error, call)                              \
-	do {                                              \
-		support_log_clear();                      \
-		assert_int_equal((call), (error));        \
-		assert_int_equal(support_log_count(), 1); \
-	} while (0)
-
 static void assert_said(const char *culprit)
 {
 	if (!strstr(support_last_log(), culprit))

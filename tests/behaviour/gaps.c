@@ -9,32 +9,7 @@
 #include <sys/syscall.h>
 
 #include "again.h"
-
-#define SEED 101
-#define HALF (BLOCK / 2)
-
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
-
-static char *filled(size_t bytes, bool huge)
-{
-	char *mem = map_anon(bytes, true, huge);
-
-	fill_pattern(mem, bytes, SEED);
-	return mem;
-}
-
-static void put_down(char *mem, size_t bytes)
-{
-	unmap_anon(mem, bytes);
-	eventually(used_bytes() == 0);
-}
-
-static void expect(const char *mem, size_t first, size_t end)
-{
-	assert_int_equal(check_pattern_at(mem + first, end - first, SEED, first), -1);
-}
+#include "block.h"
 
 /* May the program read, and write, this page? Asked of the kernel, so that no signal is needed. Changes nothing. */
 static void expect_access(char *at, bool readable, bool writable)

@@ -397,14 +397,6 @@ static void release_brings_everything_home(void **state)
 
 /* ---- what cannot be meant ---- */
 
-/* @call is refused with @error, and says so once. */
-#define refused(error, call)                              \
-	do {                                              \
-		support_log_clear();                      \
-		assert_int_equal((call), (error));        \
-		assert_int_equal(support_log_count(), 1); \
-	} while (0)
-
 static void bad_arguments_are_refused_in_a_sentence(void **state)
 {
 	struct uhmm_device *gone = open_device("emu:size=2M");

@@ -149,6 +149,14 @@ static inline uint64_t skipped(const struct uhmm_result *res, uint32_t why)
 #define assert_pattern(mem, len, seed) assert_int_equal(check_pattern((mem), (len), (seed)), -1)
 #define assert_zeros(mem, len)         assert_int_equal(check_zero((mem), (len)), -1)
 
+/* @call is refused with @error, and says so once. */
+#define refused(error, call)                              \
+	do {                                              \
+		support_log_clear();                      \
+		assert_int_equal((call), (error));        \
+		assert_int_equal(support_log_count(), 1); \
+	} while (0)
+
 /* The two ways home: a touch, and uhmm_to_system(). */
 enum way { BY_TOUCH, BY_CALL, NR_WAYS };
 
