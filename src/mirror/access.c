@@ -6,6 +6,9 @@
  *
  * The caller's buffer may itself lie in watched memory, even in the block that is claimed; so a worker copies to and from
  * memory of ours only, and this thread does the rest when no claim is held.
+ *
+ * Memory of ours is had and given back by a worker too: that takes a lock which fault threads need, and this thread may stand on
+ * a stack that goes away at any moment.
  */
 #include <errno.h>
 #include <sched.h>
@@ -184,11 +187,27 @@ static uint64_t find_foreign(struct mirror *mi, struct device *dev, uint64_t add
 	return addr;
 }
 
+struct granting {
+	struct view *view;
+	uint64_t start, end;
+	unsigned rights;
+	int r; /* out */
+};
+
+static void grant(struct mover *mv, void *arg)
+{
+	struct granting *g = arg;
+
+	(void)mv;
+	g->r = view_add(g->view, g->start, g->end, g->rights);
+}
+
 /* A device's fault: looks at all of [start, end), brings home what other devices have, and gives rights. */
 static int fault_in(struct mirror *mi, struct device *dev, struct view *v, uint64_t start, uint64_t end, bool write)
 {
 	while (start < end) {
 		uint64_t stop, foreign;
+		struct granting g;
 		struct mapping m;
 		struct tally t;
 		int r = check_mapping(mi->m->sp, start, write, &m);
@@ -202,9 +221,10 @@ static int fault_in(struct mirror *mi, struct device *dev, struct view *v, uint6
 			if (t.error)
 				return t.error;
 		}
-		r = view_add(v, start, stop, VIEW_READ | (m.flags & MAPPING_WRITE ? VIEW_WRITE : 0));
-		if (r)
-			return r;
+		g = (struct granting){ v, start, stop, VIEW_READ | (m.flags & MAPPING_WRITE ? VIEW_WRITE : 0), 0 };
+		jobs_call(mi->jobs, grant, &g);
+		if (g.r)
+			return g.r;
 		start = stop;
 	}
 	return 0;
@@ -344,21 +364,39 @@ static int64_t access_once(struct access *a, uint64_t at, char *buf)
 	return copy_run(a, at, end, buf);
 }
 
+#define OWN_BYTES (PAGE_BYTES + BLOCK_BYTES)
+
+static void begin(struct mover *mv, void *arg)
+{
+	struct access *a = arg;
+	struct own_access *own = map_own(OWN_BYTES, 0);
+
+	(void)mv;
+	if (own)
+		own->data = (char *)own + PAGE_BYTES;
+	a->own = own;
+	a->view = view_of(a->mi, a->dev->index);
+}
+
+static void end(struct mover *mv, void *arg)
+{
+	struct access *a = arg;
+
+	(void)mv;
+	map_own_free(a->own, OWN_BYTES);
+}
+
 int mirror_access(struct mirror *mi, struct device *dev, uint64_t addr, uint64_t len, void *buf, unsigned flags,
 		  uint64_t *ret_faults, uint64_t *ret_done)
 {
-	uint64_t own_bytes = BLOCK_BYTES + PAGE_BYTES;
 	struct access a = { .mi = mi, .dev = dev, .end = addr + len, .flags = flags };
 	unsigned rounds = 0;
 	uint64_t done = 0;
 	int64_t n = 0;
 
-	a.view = view_of(mi, dev->index);
-	a.own = map_own(own_bytes, 0);
+	jobs_call(mi->jobs, begin, &a);
 	if (!a.view || !a.own)
 		n = -ENOMEM;
-	else
-		a.own->data = (char *)a.own + PAGE_BYTES;
 	while (n >= 0 && done < len) {
 		n = access_once(&a, addr + done, (char *)buf + done);
 		if (n > 0) {
@@ -373,7 +411,7 @@ int mirror_access(struct mirror *mi, struct device *dev, uint64_t addr, uint64_t
 	}
 	if (a.view && a.faults)
 		drop_unwatched(mi, dev, a.view, page_down(addr), page_up(addr + len));
-	map_own_free(a.own, own_bytes);
+	jobs_call(mi->jobs, end, &a);
 	*ret_faults = a.faults;
 	*ret_done = done;
 	return n < 0 ? (int)n : 0;

@@ -224,12 +224,47 @@ static void stores_by_cpus_and_two_devices_while_pages_move(void **state)
 	}
 }
 
+/* Whoever waits for a device must hold nothing that a fault thread needs: its stack goes away all the time. */
+static void *read_from_a_stack_that_goes_away(void *arg)
+{
+	for (unsigned n = 0; n < 200; n++) {
+		char *at = mem + BLOCK + n % 100 * PAGE + 10;
+		char got[100];
+
+		if (uhmm_device_read(arg, at, sizeof(got), got, 0, NULL) || memcmp(got, at, sizeof(got)))
+			nr_wrong++;
+	}
+	atomic_store(&over, true);
+	return NULL;
+}
+
+static void a_reader_stands_on_a_stack_that_goes_away(void **state)
+{
+	pthread_attr_t attr;
+	pthread_t reader;
+
+	mem = map_anon(BYTES, true, false);
+	fill_pattern(mem, BYTES, SEED);
+	over = false;
+	nr_wrong = 0;
+	assert_int_equal(pthread_attr_init(&attr), 0);
+	assert_int_equal(pthread_attr_setstack(&attr, mem, BLOCK), 0);
+	assert_int_equal(pthread_create(&reader, &attr, read_from_a_stack_that_goes_away, dev), 0);
+	assert_int_equal(pthread_attr_destroy(&attr), 0);
+	while (!atomic_load(&over))
+		assert_true(uhmm_to_device(space, mem, BLOCK, dev, 0, NULL) >= 0);
+	assert_int_equal(pthread_join(reader, NULL), 0);
+	assert_int_equal(nr_wrong, 0);
+	unmap_anon(mem, BYTES);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(readers_at_once_leave_the_pages_on_the_device),
 		cmocka_unit_test(half_of_the_range_is_unmapped_and_mapped_while_the_device_reads),
 		cmocka_unit_test(stores_by_cpus_and_two_devices_while_pages_move),
+		cmocka_unit_test(a_reader_stands_on_a_stack_that_goes_away),
 	};
 
 	rig_open("emu:size=512M");
