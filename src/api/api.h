@@ -12,6 +12,7 @@
 #include "migrate/jobs.h"
 #include "migrate/migrate.h"
 #include "mirror/mirror.h"
+#include "policy/policy.h"
 #include "space/space.h"
 #include "uhmm/uhmm.h"
 
@@ -28,6 +29,7 @@ struct uhmm_space {
 	struct jobs jobs;
 	struct mirror mirror;
 	uint64_t pool_bytes;
+	struct policy *policy; /* NULL until there is one; then memory of our own, until the space is closed */
 
 	/* guarded by lock (rank REGISTRY): opening and closing of devices */
 	struct lock lock;

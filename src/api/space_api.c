@@ -177,6 +177,7 @@ int uhmm_close(struct uhmm_space *space)
 	r = check_process("uhmm_close", space);
 	if (r)
 		return r;
+	(void)uhmm_policy_stop(space);
 	jobs_wait_detached(&space->jobs, NULL);
 	for (unsigned i = 1; i < MAX_DEVICES; i++) {
 		struct uhmm_device *dev = device_handle(space, i);
@@ -191,6 +192,10 @@ int uhmm_close(struct uhmm_space *space)
 	vma_disarm_all(&space->sp);
 	/* nothing is away: faults that still come are touches of holes, which the kernel fills once nobody watches */
 	faults_fini(&space->faults);
+	if (space->policy) {
+		heat_fini(&space->policy->heat);
+		map_own_free(space->policy, sizeof(*space->policy));
+	}
 	mirror_fini(&space->mirror);
 	migrator_fini(&space->migrator);
 	space_fini(&space->sp);

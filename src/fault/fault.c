@@ -69,7 +69,7 @@ static bool fill_huge(struct reader *rd, struct claim *c)
 	struct pageset left;
 	uint64_t slot;
 
-	if (!c->whole || !entry_has(entry_get(c->block), ENTRY_HUGE))
+	if (!c->whole || !(entry_has(entry_get(c->block), ENTRY_HUGE) || space_wants_huge(c->sp, c->addr)))
 		return false;
 	if (pagemap_uniform(c->sp->pagemap_fd, c->addr, c->addr + BLOCK_BYTES) != 0)
 		return false;
@@ -137,9 +137,11 @@ static void fill(struct reader *rd, struct entry_slot *b, const struct uffd_mess
 	}
 	if (fill_huge(rd, &c)) {
 		counter_add(&sp->counters.fault_zero, 1);
+		space_arrived(sp, msg->start);
 		return;
 	}
 	r = fill_page(sp, &c, i, msg->write);
+	space_arrived(sp, msg->start);
 	counter_add(r == UFFD_E_EXISTS ? &sp->counters.fault_stale : &sp->counters.fault_zero, 1);
 	if (r < 0 || r == UFFD_E_REFUSED)
 		log_once(UHMM_LOG_ERROR, "a hole at 0x%llx cannot be filled (%d)", (unsigned long long)msg->start, r);
@@ -191,10 +193,15 @@ static void come_home(struct reader *rd, const struct uffd_message *msg, bool wh
 	uint64_t moved[NR_ORDERS] = { 0 };
 	int r;
 
+	/* a recycled THP is memory that the process holds already */
+	if (!whole || !staging_pool_bytes(&rd->faults->m->staging))
+		space_admit(rd->faults->m->sp, whole ? BLOCK_BYTES : PAGE_BYTES);
 	r = home_block(&rd->mover, block_down(msg->start), whole ? 0 : i, whole ? PAGES_PER_BLOCK : i + 1, NULL, moved);
 	for (unsigned k = 0; k < NR_ORDERS; k++)
 		if (moved[k])
 			counter_add(&n->fault_folios[k], moved[k]);
+	if (!r)
+		space_arrived(rd->faults->m->sp, msg->start);
 	if (r == HOME_NO_MEMORY)
 		sched_yield(); /* as the kernel does without memory: the toucher tries again, and the OOM killer decides */
 	else if (r < 0)
@@ -234,6 +241,8 @@ void fault_handle(struct reader *rd, const struct uffd_message *msg)
 		counter_add(&sp->counters.fault_joined, 1);
 		return;
 	default:
+		space_admit(sp, whole && (entry_has(e, ENTRY_HUGE) || space_wants_huge(sp, block_down(msg->start))) ? BLOCK_BYTES :
+				PAGE_BYTES);
 		fill(rd, b, msg, e);
 	}
 	hist_add(&sp->counters.fault_ns, clock_ns() - began);

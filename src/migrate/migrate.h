@@ -54,6 +54,7 @@ uint64_t migrator_used_bytes(struct migrator *m);
 struct tally {
 	uint64_t moved_folios[NR_ORDERS];
 	uint64_t cleared_pages;
+	uint64_t dropped_pages;    /* evicted: they were all zeros, and are holes again */
 	uint64_t skipped[UHMM_NR_SKIPS];
 	int error;                 /* the first error of a driver or of the system */
 };
@@ -83,6 +84,7 @@ struct piece {
 	struct pageset copy;      /* have bytes; once isolated, in slot, each at its own offset in the block */
 	struct pageset clear;     /* have none */
 	struct pageset zero;      /* of copy, until isolated: mapped the zero page when we looked */
+	bool evict;               /* what has no bytes stays a hole (evict.c) */
 	bool read_only;           /* its mapping is, and is made writable while pages are taken */
 	uint64_t seq;             /* event_seq when the range was armed, before the pages were looked at */
 	uint64_t slot;            /* staging; 0 if there is none */
@@ -118,7 +120,7 @@ struct control_words {
 struct batch {
 	struct piece piece[BATCH_PIECES];
 	struct control_words words; /* of threads that live when the batch is begun */
-	bool read_only_too;       /* set by who fills it */
+	bool read_only_too, evict; /* set by who fills it */
 	unsigned nr;              /* filled */
 	unsigned taken, done;     /* done <= taken <= nr */
 	unsigned arms;            /* vma_arm_begin() calls to be ended with the batch */
@@ -180,6 +182,9 @@ bool collect_block(struct mover *mv, struct piece *p, uint64_t addr, unsigned fi
 	     uint64_t seq, const struct control_words *words, struct tally *t);
 /* Pages that cannot go leave the claim. */
 void isolate_pages(struct mover *mv, struct piece *p, struct tally *t);
+/* For eviction: holes stay; and pages that turn out to be all zeros become holes. */
+void evict_trim(struct piece *p, struct tally *t);
+void evict_zeros(struct piece *p, struct tally *t);
 void place_folios(struct mover *mv, struct piece *p, struct tally *t);
 void copy_start(struct mover *mv, struct piece *p);
 void copy_finish(struct mover *mv, struct piece *p, struct tally *t);

@@ -168,6 +168,20 @@ int map_discard(uint64_t start, uint64_t len)
 	return advise(start, len, MADV_DONTNEED);
 }
 
+int map_advise_huge(uint64_t start, uint64_t len)
+{
+	return advise(start, len, MADV_HUGEPAGE);
+}
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+int map_collapse(uint64_t start)
+{
+	return advise(start, BLOCK_BYTES, MADV_COLLAPSE);
+}
+
 int map_inherit(uint64_t start, uint64_t len, bool inherit)
 {
 	return advise(start, len, inherit ? MADV_DOFORK : MADV_DONTFORK);

@@ -32,6 +32,12 @@ int map_discard(uint64_t start, uint64_t len);
 /* Whether a child of fork inherits the pages. Return: 0 or -errno. */
 int map_inherit(uint64_t start, uint64_t len, bool inherit);
 
+/* Asks for THPs in a mapping, from now on. Raises no event. Return: 0 or -errno. */
+int map_advise_huge(uint64_t start, uint64_t len);
+
+/* Makes one THP of the block at @start, whose base pages are all there. Return: 0 or -errno. Context: may take a millisecond. */
+int map_collapse(uint64_t start);
+
 /* Makes it readable and writable, or readable only. Return: 0 or -errno. */
 int map_protect(uint64_t start, uint64_t len, bool writable);
 
