@@ -14,5 +14,6 @@ int doctor_main(int argc, char **argv);
 int demo_main(int argc, char **argv);
 int bench_main(int argc, char **argv);
 int dmirror_main(int argc, char **argv);
+int run_main(int argc, char **argv);
 
 #endif
