@@ -201,7 +201,9 @@ void claim_device(struct claim *c, struct space *sp, uint64_t addr, unsigned fir
 	if (entry_state(e) == ENTRY_DEVICE && (!device || device == entry_device(e))) {
 		if (first == 0 && end == PAGES_PER_BLOCK) {
 			offsets[0] = entry_offset(e);
-			*ret_device = entry_device(e);
+			*ret_device = c->from_device = entry_device(e);
+			c->from = offsets;
+			c->from_whole = true;
 			entry_set(c->block, entry_migrating(c->token));
 			c->whole = true;
 			c->mine = pageset_all;
@@ -213,8 +215,9 @@ void claim_device(struct claim *c, struct space *sp, uint64_t addr, unsigned fir
 			e = block_page(c->block, i, &s);
 			if (entry_state(e) != ENTRY_DEVICE || (device && device != entry_device(e)))
 				continue;
-			device = *ret_device = entry_device(e);
+			device = *ret_device = c->from_device = entry_device(e);
 			offsets[i] = entry_offset(e);
+			c->from = offsets;
 			entry_set(s, entry_migrating(token_of_page(c->token, i)));
 			pageset_add(&c->mine, i);
 		}

@@ -103,7 +103,7 @@ static int home_pages(struct mover *mv, struct claim *c, struct device *dev, uin
 	struct pageset pages = c->mine, left;
 	int r;
 
-	mv->folios.whole = false;
+	mv->folios.whole = c->whole;
 	r = copy_out_tries(mv, dev, &pages, (uintptr_t)mv->bounce);
 	if (r) {
 		stay(mv, c, dev, &pages);
@@ -131,7 +131,8 @@ int home_block(struct mover *mv, uint64_t addr, unsigned first, unsigned end, st
 			return HOME_NOTHING;
 		dev = migrator_device(mv->m, index);
 		space_changed(mv->m->sp, addr + first * PAGE_BYTES, addr + end * PAGE_BYTES, 0);
-		if (!c.whole)
+		/* into a child's memory pages are copied, never moved */
+		if (!c.whole || dev->lender)
 			return home_pages(mv, &c, dev, moved);
 		slot = staging_take_thp(&mv->m->staging);
 		if (slot)
