@@ -169,7 +169,7 @@ static void resize(struct worker *w, struct piece *p)
 }
 
 /* To an address that the kernel chooses, whole. */
-static void carry(struct worker *w, struct piece *p)
+static void carry(struct piece *p)
 {
 	void *to, *mem;
 
@@ -225,7 +225,7 @@ static void step(struct worker *w)
 		resize(w, p);
 		break;
 	case 3:
-		carry(w, p);
+		carry(p);
 		break;
 	case 4:
 		check_piece(p, 1);
