@@ -127,7 +127,7 @@ void run_file_close(struct run_file *f)
 		munmap(f, sizeof(*f));
 }
 
-int run_file_of(pid_t pid, char *ret_path, size_t bytes)
+static int path_of(pid_t pid, char *ret_path, size_t bytes)
 {
 	char path[64], *line = NULL;
 	size_t room = 0;
@@ -165,7 +165,8 @@ static bool is_over(struct run_file *f)
 	return true;
 }
 
-static void sweep_dir(const char *dir)
+/* In one directory, which may be the same as an earlier one: then it was done. */
+static void each_in(const char *dir, bool writable, void (*visit)(void *ctx, struct run_file *f, const char *path), void *ctx)
 {
 	struct dirent *e;
 	DIR *d = opendir(dir);
@@ -177,21 +178,76 @@ static void sweep_dir(const char *dir)
 		if (strncmp(e->d_name, RUN_PREFIX, strlen(RUN_PREFIX)) ||
 		    (size_t)snprintf(path, sizeof(path), "%s/%s", dir, e->d_name) >= sizeof(path))
 			continue;
-		f = run_file_open(path, true);
-		if (f && is_over(f))
-			unlink(path);
+		f = run_file_open(path, writable);
+		if (f)
+			visit(ctx, f, path);
 		run_file_close(f);
 	}
 	if (d)
 		closedir(d);
 }
 
-void run_file_sweep(void)
+static void each(bool writable, void (*visit)(void *ctx, struct run_file *f, const char *path), void *ctx)
 {
 	const char *dir;
 
 	for (unsigned n = 0; (dir = run_file_dir(n)); n++)
-		sweep_dir(dir);
+		if (n == 0 || strcmp(dir, run_file_dir(0)))
+			each_in(dir, writable, visit, ctx);
+}
+
+void run_file_each(void (*visit)(void *ctx, struct run_file *f, const char *path), void *ctx)
+{
+	each(false, visit, ctx);
+}
+
+static void sweep(void *ctx, struct run_file *f, const char *path)
+{
+	(void)ctx;
+	if (is_over(f))
+		unlink(path);
+}
+
+void run_file_sweep(void)
+{
+	each(true, sweep, NULL);
+}
+
+static struct run_slot *slot_of(struct run_file *f, pid_t pid)
+{
+	for (unsigned i = 0; i < RUN_SLOTS; i++)
+		if (atomic_load(&f->slot[i].pid) == pid && run_slot_lives(&f->slot[i]))
+			return &f->slot[i];
+	return NULL;
+}
+
+struct search {
+	pid_t pid;
+	char path[4096];
+};
+
+static void look_for(void *ctx, struct run_file *f, const char *path)
+{
+	struct search *s = ctx;
+
+	if (slot_of(f, s->pid))
+		snprintf(s->path, sizeof(s->path), "%s", path);
+}
+
+struct run_file *run_file_find(pid_t pid, struct run_slot **ret_slot)
+{
+	struct search s = { .pid = pid };
+	struct run_file *f;
+
+	run_file_each(look_for, &s);
+	if (!*s.path && path_of(pid, s.path, sizeof(s.path)))
+		return NULL;
+	f = run_file_open(s.path, false);
+	*ret_slot = f ? slot_of(f, pid) : NULL;
+	if (*ret_slot)
+		return f;
+	run_file_close(f);
+	return NULL;
 }
 
 static void reset(struct run_slot *s)

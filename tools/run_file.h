@@ -28,6 +28,8 @@
 #define RUN_NOT_HUGE    (1u << 2)
 #define RUN_USER_MODE   (1u << 3)
 
+#define RUN_STALL_NS    UINT64_C(1000000000) /* a device that has not answered for so long is named */
+
 /* All atomic, relaxed, written by its process alone. */
 struct run_slot {
 	_Atomic int64_t pid;          /* 0: free. Taken with a compare-and-exchange */
@@ -40,6 +42,7 @@ struct run_slot {
 	_Atomic uint64_t faults, fault_ns_p50, fault_ns_p99, fault_ns_max, lost;
 	_Atomic uint64_t waits, wait_ns, over, stuck, full, laps, parked, park_returned;
 	_Atomic uint64_t pool, metadata;
+	_Atomic uint64_t busy_device, busy_ns;
 	_Atomic uint64_t used[RUN_DEVICES], size[RUN_DEVICES];
 };
 
@@ -62,8 +65,11 @@ struct run_file *run_file_make(char *ret_path, size_t bytes);
 struct run_file *run_file_open(const char *path, bool writable);
 void run_file_close(struct run_file *f);
 
-/* The file that process @pid uses. Return: 0 or a negative errno. */
-int run_file_of(pid_t pid, char *ret_path, size_t bytes);
+/* The run that process @pid is part of, and its slot. Return: NULL when there is none that may be read. */
+struct run_file *run_file_find(pid_t pid, struct run_slot **ret_slot);
+
+/* Calls @visit for each run whose file may be read. */
+void run_file_each(void (*visit)(void *ctx, struct run_file *f, const char *path), void *ctx);
 
 /* Takes away the files of runs that have ended without doing so. */
 void run_file_sweep(void);

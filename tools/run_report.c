@@ -54,7 +54,7 @@ int run_report_json(const struct run_file *f, const struct run_slot *s, char *re
 		{ "faults", &s->faults }, { "fault_ns_p50", &s->fault_ns_p50 }, { "fault_ns_p99", &s->fault_ns_p99 },
 		{ "fault_ns_max", &s->fault_ns_max }, { "lost_pages", &s->lost },
 		{ "waits", &s->waits }, { "wait_ns", &s->wait_ns }, { "over", &s->over }, { "stuck", &s->stuck },
-		{ "full", &s->full }, { "laps", &s->laps }, { "parked", &s->parked }, { "park_returned", &s->park_returned },
+		{ "full", &s->full }, { "busy_device", &s->busy_device }, { "busy_ns", &s->busy_ns }, { "laps", &s->laps }, { "parked", &s->parked }, { "park_returned", &s->park_returned },
 	};
 	struct text t = { ret, bytes, 0 };
 

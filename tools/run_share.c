@@ -106,6 +106,8 @@ static void tell_policy(struct run_slot *slot, const struct uhmm_policy_stats *n
 	put(&slot->laps, now->laps);
 	put(&slot->parked, now->parked);
 	put(&slot->park_returned, now->park_returned);
+	put(&slot->busy_device, now->busy_device);
+	put(&slot->busy_ns, now->busy_ns);
 }
 
 static void tell_all(struct run_share *s)

@@ -32,6 +32,8 @@ struct uhmm_policy_stats {
 	uint64_t wait_ns;            /* how long, all together */
 	uint64_t over;               /* touches that were let through above the limit, since no room could be made */
 	uint64_t stuck;              /* rounds in which nothing could leave though it should have */
+	uint64_t busy_device;        /* blocks are on their way to this one, the first is 1; 0: to none */
+	uint64_t busy_ns;            /* for so long already: a device that does not answer shows here */
 	uint64_t full;               /* times a device had no room for what should have gone to it */
 };
 

@@ -229,7 +229,10 @@ static uint64_t evict(struct policy *p, const struct range *r)
 
 	/* each device that turns out to be full is passed over for a while, and the next takes what is left */
 	while ((dev = pick_device(p, now, &index))) {
+		set(&p->busy_since_ns, now);
+		set(&p->busy_device, index + 1);
 		jobs_run(p->jobs, JOB_EVICT, r->start, r->end, dev, false, &t);
+		set(&p->busy_device, 0);
 		for (unsigned k = 0; k < NR_ORDERS; k++)
 			moved += t.moved_folios[k] * order_bytes(k);
 		gone += t.dropped_pages * PAGE_BYTES;
@@ -417,5 +420,7 @@ void policy_stats(struct policy *p, struct uhmm_policy_stats *ret)
 	s.over = get(&p->over);
 	s.stuck = get(&p->stuck);
 	s.full = get(&p->full);
+	s.busy_device = get(&p->busy_device);
+	s.busy_ns = s.busy_device ? clock_ns() - get(&p->busy_since_ns) : 0;
 	memcpy(ret, &s, s.sz < sizeof(s) ? s.sz : sizeof(s));
 }

@@ -86,6 +86,9 @@ struct policy {
 	unsigned next_advised;
 	struct thread_words watcher_words;
 
+	/* atomic, written by the evictor: which device it waits for (from 1), and since when */
+	_Atomic uint64_t busy_device, busy_since_ns;
+
 	/* atomic, relaxed: counters */
 	_Atomic uint64_t resident, resident_max, rounds, laps, evicted_bytes, zero_bytes, parked, park_returned, waits, wait_ns,
 		over, stuck, full;
