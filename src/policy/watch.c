@@ -102,6 +102,7 @@ static uint64_t stack_end(struct policy *p, const struct thread_words *words, co
 static bool is_looked_after(struct policy *p, const struct mapping *m)
 {
 	return m->end - m->start >= BLOCK_BYTES && !(p->main_stack >= m->start && p->main_stack < m->end) &&
+	       !map_may_be_own(m->start, m->end) &&
 	       (m->flags & (MAPPING_READ | MAPPING_WRITE | MAPPING_EXEC | MAPPING_SHARED | MAPPING_FILE)) ==
 		       (MAPPING_READ | MAPPING_WRITE);
 }

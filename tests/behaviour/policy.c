@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 
 #define LIMIT (64 * MIB)
-#define LARGE (160 * MIB)
+#define LARGE (112 * MIB)
 #define SLACK (16 * MIB) /* of the kernel's counting, and of what comes between two looks on a loaded machine */
 
 static struct uhmm_policy_stats policy(void)
@@ -85,7 +85,7 @@ static void zeros_cost_nothing(void **state)
 		mem[at] = 1;
 	for (size_t at = 0; at < LARGE; at += PAGE)
 		mem[at] = 0; /* what left as ones comes back for this */
-	eventually(policy().zero_bytes >= 32 * MIB);
+	eventually(policy().zero_bytes >= 16 * MIB);
 	assert_zeros(mem, LARGE);
 	assert_true(policy().evicted_bytes - before < 3 * LARGE);
 	unmap_anon(mem, LARGE);
@@ -157,7 +157,7 @@ static void the_second_device_takes_what_the_first_cannot(void **state)
 	assert_int_equal(uhmm_policy_start(space, &o), 0);
 	mem = map_seen(LARGE);
 	fill_pattern(mem, LARGE, 4);
-	eventually(info(both[0]).used_bytes >= 12 * MIB && info(dev).used_bytes >= 32 * MIB);
+	eventually(info(both[0]).used_bytes >= 12 * MIB && info(dev).used_bytes >= 16 * MIB);
 	assert_pattern(mem, LARGE, 4);
 	unmap_anon(mem, LARGE);
 	assert_int_equal(uhmm_policy_stop(space), 0);
