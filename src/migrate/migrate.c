@@ -118,6 +118,7 @@ static uint64_t fill_from(struct mover *mv, struct batch *b, uint64_t start, con
 		if (!collect_block(mv, p, block, first, last, dev, seq, &b->words, t))
 			continue;
 		p->read_only = !vp->movable;
+		p->limit = b->limit;
 		isolate_pages(mv, p, t);
 		if (claim_empty(&p->claim))
 			release_piece(mv, p);

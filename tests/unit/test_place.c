@@ -29,7 +29,7 @@ static void base_pages_get_a_folio_each(void **state)
 	give_up();
 }
 
-static void a_device_without_order_9_takes_a_thp_as_512_folios(void **state)
+static void a_device_of_base_pages_takes_a_thp_as_512_folios(void **state)
 {
 	(void)state;
 	reopen("full", (struct uhmm_driver_props){ .size_bytes = FAKE_BYTES, .orders = 1 });
@@ -50,7 +50,7 @@ static void a_device_without_order_9_takes_a_thp_as_512_folios(void **state)
 	assert_int_equal(staging_pool_bytes(&mig.staging), BLOCK_BYTES);
 }
 
-static void a_fragmented_device_takes_pages_instead(void **state)
+static void a_fragmented_device_takes_smaller_folios(void **state)
 {
 	uint64_t in_the_way[NR_BLOCKS];
 
@@ -59,13 +59,15 @@ static void a_fragmented_device_takes_pages_instead(void **state)
 	for (unsigned b = 0; b < NR_BLOCKS; b++)
 		assert_int_equal(device_alloc(&d, BLOCK_ORDER, &in_the_way[b]), 0);
 	for (unsigned b = 0; b < NR_BLOCKS; b++) {
-		assert_int_equal(device_split(&d, in_the_way[b]), 0);
+		assert_int_equal(device_split(&d, in_the_way[b], BLOCK_ORDER, 0), 0);
 		for (unsigned i = 1; i < PAGES_PER_BLOCK; i++)
 			device_free(&d, in_the_way[b] + i * PAGE_BYTES, 0);
 	}
 	fill_thp(1);
 	to_device(1, 0, PAGES_PER_BLOCK);
-	assert_int_equal(t.moved_folios[0], PAGES_PER_BLOCK);
+	/* each block of the device has one piece left of every order below 9 */
+	assert_int_equal(t.moved_folios[8], 2);
+	assert_int_equal(fake.nr_allocs, NR_BLOCKS + 2);
 	assert_true(on_device(1, 0, PAGES_PER_BLOCK));
 	for (unsigned b = 0; b < NR_BLOCKS; b++)
 		device_free(&d, in_the_way[b], 0);
@@ -162,8 +164,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		HUGE(a_thp_gets_one_folio),
 		SMALL(base_pages_get_a_folio_each),
-		HUGE(a_device_without_order_9_takes_a_thp_as_512_folios),
-		HUGE(a_fragmented_device_takes_pages_instead),
+		HUGE(a_device_of_base_pages_takes_a_thp_as_512_folios),
+		HUGE(a_fragmented_device_takes_smaller_folios),
 		HUGE(without_room_all_goes_back),
 		SMALL(what_finds_no_room_goes_back_and_the_rest_goes_on),
 		SMALL(holes_without_room_are_holes_again),

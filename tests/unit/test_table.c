@@ -86,13 +86,13 @@ static void a_split_says_the_same_of_every_page(struct entry e)
 		struct entry page = block_page(b, i, &s);
 
 		assert_ptr_not_equal(s, b);
-		assert_int_equal(page.bits, entry_of_page(e, i).bits);
+		assert_int_equal(page.bits, entry_of_page(e, i, 0).bits);
 		assert_int_equal(entry_state(page), entry_state(e));
 		assert_false(entry_has(page, ENTRY_HUGE | ENTRY_LOCK));
 	}
 	block_unlock(b);
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-		assert_int_equal(table_peek(&t, AT + i * PAGE_BYTES).bits, entry_of_page(e, i).bits);
+		assert_int_equal(table_peek(&t, AT + i * PAGE_BYTES).bits, entry_of_page(e, i, 0).bits);
 }
 
 static void system_memory_splits(void **state)
@@ -165,7 +165,7 @@ static void a_split_into_given_words_needs_no_memory(void **state)
 	(void)state;
 	fail_set("mmap:1", NULL);
 	block_lock(b);
-	block_split_into(b, words);
+	block_split_into(b, words, 0);
 	assert_int_equal(block_page(b, 511, &s).bits, entry_migrating(token_of_page(3, 511)).bits);
 	assert_ptr_equal(s, &words[511]);
 	block_unlock(b);
