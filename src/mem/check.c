@@ -35,15 +35,18 @@ static const char *check_folio(struct checking *c, struct entry e)
 /* The words of one folio say the same, but for their own places. */
 static const char *check_part(struct checking *c, const struct entry_slot *words, unsigned i)
 {
-	struct entry e = entry_get(&words[i]), h;
-	unsigned head = folio_head(i, entry_order(e));
+	struct entry e = entry_get(&words[i]);
+	unsigned head = folio_head(i, entry_order(e)), end = i + order_pages(entry_order(e));
+	const char *differ = "is of a folio whose other pages say something else";
 
 	if (entry_order(e) >= BLOCK_ORDER)
 		return "names a folio that is larger than what the entry covers";
-	h = entry_get(&words[head]);
-	if (e.bits - h.bits != (i - head) * PAGE_BYTES)
-		return "is of a folio whose other pages say something else";
-	return i == head ? check_folio(c, e) : NULL;
+	if (i != head) /* its other words are looked at from there */
+		return e.bits - entry_get(&words[head]).bits == (i - head) * PAGE_BYTES ? NULL : differ;
+	for (unsigned k = i + 1; k < end; k++)
+		if (entry_get(&words[k]).bits - e.bits != (k - i) * PAGE_BYTES)
+			return differ;
+	return check_folio(c, e);
 }
 
 static const char *check_word(struct entry e, bool whole)

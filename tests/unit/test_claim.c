@@ -158,6 +158,53 @@ static void a_folio_is_claimed_whole_and_cut_on_demand(void **state)
 	(void)claim_end_system(&c, &pageset_all, true);
 }
 
+static struct entry to_folios_of_16(void *ctx, struct entry now, unsigned i)
+{
+	(void)now;
+	return entry_on_device(1, *(const uint64_t *)ctx + i * PAGE_BYTES, 4);
+}
+
+static void a_folio_is_claimed_with_all_its_pages(void **state)
+{
+	uint64_t offset = 6 * BLOCK_BYTES;
+	struct pageset pages = range(16, 48);
+	unsigned device = 0;
+	bool need_split;
+
+	(void)state;
+	claim_pages(16, 48);
+	(void)claim_end(&c, &pages, to_folios_of_16, &offset);
+
+	claim_device(&c, &sp, at, 20, 48, 0, &device, &folios, &need_split);
+	assert_true(need_split && claim_empty(&c));
+	claim_device(&c, &sp, at, 0, 33, 0, &device, &folios, &need_split);
+	assert_true(need_split && claim_empty(&c));
+	claim_device(&c, &sp, at, 20, 33, 2, &device, &folios, &need_split);
+	assert_true(!need_split && claim_empty(&c)); /* on another device */
+	claim_device(&c, &sp, at, 0, 32, 0, &device, &folios, &need_split);
+	assert_false(need_split);
+	assert_set(&c.mine, 16, 32);
+	pages = range(16, 32);
+	(void)claim_end(&c, &pages, to_folios_of_16, &offset);
+
+	/* a page stands for its folio */
+	claim_device(&c, &sp, at, 40, 41, 0, &device, &folios, NULL);
+	assert_set(&c.mine, 32, 48);
+	assert_false(folios.whole);
+	for (unsigned i = 32; i < 48; i++) {
+		assert_int_equal(folios.offset[i], offset + i * PAGE_BYTES);
+		assert_int_equal(folios.order[i], 4);
+	}
+	pages = range(32, 48);
+	(void)claim_end_system(&c, &pages, true);
+	claim_device(&c, &sp, at, 40, 41, 0, &device, &folios, NULL);
+	assert_true(claim_empty(&c));
+	claim_device(&c, &sp, at, 0, PAGES_PER_BLOCK, 0, &device, &folios, NULL);
+	assert_set(&c.mine, 16, 32);
+	pages = range(16, 32);
+	(void)claim_end_system(&c, &pages, true);
+}
+
 static void pages_are_claimed_from_one_device_at_a_time(void **state)
 {
 	uint64_t offset = 6 * BLOCK_BYTES;
@@ -327,6 +374,7 @@ int main(void)
 		CASE(pages_of_a_claim_end_one_by_one),
 		CASE(what_is_claimed_is_busy_to_others),
 		CASE(a_folio_is_claimed_whole_and_cut_on_demand),
+		CASE(a_folio_is_claimed_with_all_its_pages),
 		CASE(pages_are_claimed_from_one_device_at_a_time),
 		CASE(nothing_is_claimed_from_memory_never_heard_of),
 		CASE(without_memory_for_a_table_nothing_is_claimed),

@@ -278,6 +278,62 @@ static void a_block_that_moves_across_blocks_goes_in_what_is_aligned_there(void 
 	assert_true(arrived(0, PAGES_PER_BLOCK - 100, 3, 0, 100));
 }
 
+static void put_in(unsigned b, unsigned order)
+{
+	fill(b, 0, PAGES_PER_BLOCK);
+	isolate(b, 0, PAGES_PER_BLOCK);
+	pc.limit = order + 1;
+	piece_start(&mv, &pc, &t);
+	finish();
+}
+
+static void folios_move_as_far_as_they_are_aligned(void **state)
+{
+	(void)state;
+	put_in(0, 4);
+	move_mapping(page(0, 24), page(2, 72), 100 * PAGE_BYTES); /* to where a multiple of 16 pages away */
+	apply(UFFD_REMAP, page(0, 24), page(0, 124), page(2, 72));
+	apply(UFFD_UNMAP, page(0, 24), page(0, 124), 0);
+	assert_int_equal(fake.nr_splits, 1 + 2); /* at 24; at 124, from 112: 8 and 4 and 4 */
+	assert_int_equal(entry_order(entry_at(2, 72)), 3);
+	assert_int_equal(entry_order(entry_at(2, 80)), 4);
+	assert_int_equal(entry_order(entry_at(2, 168)), 2);
+	assert_int_equal(entry_order(entry_at(0, 124)), 2);
+	assert_int_equal(used(), BLOCK_BYTES);
+	come_home();
+	assert_true(arrived(0, 24, 2, 72, 100));
+	assert_true(at_home(0, 0, 24) && at_home(0, 124, PAGES_PER_BLOCK));
+}
+
+static void folios_in_the_way_are_cut_and_freed(void **state)
+{
+	(void)state;
+	put_in(0, 4);
+	put_in(2, 8);
+	move_mapping(page(0, 16), page(2, 100), 16 * PAGE_BYTES);
+	apply(UFFD_REMAP, page(0, 16), page(0, 32), page(2, 100));
+	apply(UFFD_UNMAP, page(0, 16), page(0, 32), 0);
+	assert_int_equal(used(), 2 * BLOCK_BYTES - 16 * PAGE_BYTES);
+	for (unsigned i = 100; i < 116; i++)
+		assert_int_equal(entry_order(entry_at(2, i)), 2);
+	assert_true(on_device(2, 0, 100) && on_device(2, 116, PAGES_PER_BLOCK));
+	come_home();
+	assert_true(arrived(0, 16, 2, 100, 16));
+	assert_true(at_home(2, 0, 100) && at_home(2, 116, PAGES_PER_BLOCK));
+}
+
+static void discarding_a_part_of_a_folio_frees_that(void **state)
+{
+	(void)state;
+	put_in(1, 4);
+	fake.nr_frees = 0;
+	apply(UFFD_REMOVE, page(1, 8), page(1, 21), 0);
+	assert_int_equal(fake.nr_frees, 3); /* 8-15, 16-19, 20 */
+	assert_int_equal(used(), BLOCK_BYTES - 13 * PAGE_BYTES);
+	assert_int_equal(sp.counters.dropped_pages, 13);
+	assert_true(on_device(1, 0, 8) && on_device(1, 21, PAGES_PER_BLOCK));
+}
+
 static void a_block_moves_into_a_place_that_has_words_for_pages(void **state)
 {
 	(void)state;
@@ -410,6 +466,9 @@ int main(void)
 		HUGE(a_block_that_moves_keeps_its_folio),
 		HUGE(pages_that_move_keep_their_folios),
 		HUGE(a_block_that_moves_across_blocks_goes_in_what_is_aligned_there),
+		SMALL(folios_move_as_far_as_they_are_aligned),
+		SMALL(folios_in_the_way_are_cut_and_freed),
+		SMALL(discarding_a_part_of_a_folio_frees_that),
 		HUGE(a_block_moves_into_a_place_that_has_words_for_pages),
 		HUGE(what_was_on_the_device_at_the_new_place_is_freed),
 		SMALL(memory_that_never_left_moves_and_frees_what_was_there),

@@ -50,6 +50,72 @@ static void a_folio_is_split_for_the_pages_that_were_dropped(void **state)
 	assert_true(on_device(1, 0, 3) && on_device(1, 4, PAGES_PER_BLOCK));
 }
 
+static void start_in(unsigned b, unsigned order)
+{
+	fill(b, 0, PAGES_PER_BLOCK);
+	isolate(b, 0, PAGES_PER_BLOCK);
+	pc.limit = order + 1;
+	piece_start(&mv, &pc, &t);
+}
+
+static void a_smaller_folio_is_split_for_them_too(void **state)
+{
+	(void)state;
+	start_in(1, 4);
+	mark_page(1, 35, ENTRY_DEAD);
+	finish();
+	assert_int_equal(fake.nr_splits, 4);
+	assert_int_equal(t.moved_folios[4], 31);
+	for (unsigned k = 0; k < 4; k++)
+		assert_int_equal(t.moved_folios[k], 1);
+	assert_int_equal(used(), BLOCK_BYTES - PAGE_BYTES);
+	assert_true(on_device(1, 0, 35) && on_device(1, 36, PAGES_PER_BLOCK));
+}
+
+/* As an event would, of pages that are in the claim: each gets its word elsewhere. */
+static void carry_away(unsigned first, unsigned end, unsigned to)
+{
+	for (unsigned i = first; i < end; i++) {
+		struct entry_slot *from = table_block(&sp.table, block(1), true), *into = table_block(&sp.table, block(2), true), *s;
+		struct entry e;
+
+		block_lock(from);
+		e = block_page(from, i, &s);
+		entry_set(s, entry_system());
+		block_unlock(from);
+		claim_page_moved(&pc.claim, i, page(2, to + i - first));
+		assert_int_equal(split_block(&mig, block(2)), 0);
+		block_lock(into);
+		(void)block_page(into, to + i - first, &s);
+		entry_set(s, entry_migrating(TOKEN_MASK));
+		entry_set(s, e);
+		block_unlock(into);
+	}
+}
+
+static void pages_that_moved_meanwhile_are_folios_of_their_own(void **state)
+{
+	(void)state;
+	start_in(1, 4);
+	carry_away(18, 40, 100);
+	finish();
+	/* 16-17 stay together, 18-31 and 32-39 are alone, 40-47 stay; all in the folios they were copied to */
+	assert_int_equal(t.moved_folios[4], 30);
+	assert_int_equal(t.moved_folios[3], 1);
+	assert_int_equal(t.moved_folios[1], 1);
+	assert_int_equal(t.moved_folios[0], 22);
+	assert_int_equal(used(), BLOCK_BYTES);
+	for (unsigned i = 18; i < 40; i++) {
+		struct entry e = entry_at(2, 100 + i - 18);
+
+		assert_int_equal(entry_state(e), ENTRY_DEVICE);
+		assert_int_equal(entry_order(e), 0);
+		assert_true(holds(memory + entry_offset(e), 1, i, i + 1));
+		assert_int_equal(entry_at(1, i).bits, 0);
+	}
+	assert_true(on_device(1, 0, 18) && on_device(1, 40, PAGES_PER_BLOCK));
+}
+
 static void a_block_that_was_dropped_leaves_nothing(void **state)
 {
 	(void)state;
@@ -251,6 +317,8 @@ int main(void)
 		HUGE(what_has_arrived_is_on_the_device),
 		SMALL(dropped_pages_are_not_installed_and_their_folios_are_free),
 		HUGE(a_folio_is_split_for_the_pages_that_were_dropped),
+		SMALL(a_smaller_folio_is_split_for_them_too),
+		SMALL(pages_that_moved_meanwhile_are_folios_of_their_own),
 		HUGE(a_block_that_was_dropped_leaves_nothing),
 		SMALL(holes_seen_before_an_event_are_holes_again),
 		HUGE(a_block_of_holes_seen_before_an_event_is_empty_again),
