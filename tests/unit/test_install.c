@@ -150,6 +150,23 @@ static void holes_seen_before_an_event_are_holes_again(void **state)
 		assert_int_equal(entry_at(1, i).bits, 0);
 }
 
+static void a_folio_loses_the_holes_that_are_in_doubt(void **state)
+{
+	(void)state;
+	fill(1, 0, 5);
+	isolate(1, 0, 16);
+	pc.limit = 4 + 1;
+	piece_start(&mv, &pc, &t);
+	assert_int_equal(fake.nr_allocs, 1);
+	atomic_fetch_add(&sp.event_seq, 1);
+	finish();
+	assert_int_equal(t.moved_folios[2], 1);
+	assert_int_equal(t.moved_folios[0], 1);
+	assert_int_equal(t.skipped[UHMM_SKIP_RACED], 11);
+	assert_int_equal(used(), 5 * PAGE_BYTES);
+	assert_true(on_device(1, 0, 5));
+}
+
 static void a_block_of_holes_seen_before_an_event_is_empty_again(void **state)
 {
 	(void)state;
@@ -321,6 +338,7 @@ int main(void)
 		SMALL(pages_that_moved_meanwhile_are_folios_of_their_own),
 		HUGE(a_block_that_was_dropped_leaves_nothing),
 		SMALL(holes_seen_before_an_event_are_holes_again),
+		SMALL(a_folio_loses_the_holes_that_are_in_doubt),
 		HUGE(a_block_of_holes_seen_before_an_event_is_empty_again),
 		SMALL(holes_are_not_taken_while_an_event_is_unread),
 		SMALL(an_event_that_is_read_in_time_costs_no_hole),
