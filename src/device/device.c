@@ -109,15 +109,18 @@ void device_free(struct device *d, uint64_t offset, unsigned order)
 	buddy_free(&d->buddy, offset, order);
 }
 
-int device_split(struct device *d, uint64_t offset)
+int device_split(struct device *d, uint64_t offset, unsigned order, unsigned to)
 {
-	int r = d->lender ? 0 : buddy_split(&d->buddy, offset); /* a loan only names what it has in smaller pieces */
+	int r;
 
-	if (r || d->lender || !d->driver->folio_split)
+	if (d->lender) /* a loan only names what it has in smaller pieces */
+		return 0;
+	r = buddy_split(&d->buddy, offset, order, to);
+	if (r || !d->driver->folio_split)
 		return r;
-	for (unsigned i = 1; i < PAGES_PER_BLOCK; i++)
-		d->driver->folio_split(d->ctx, offset, BLOCK_ORDER, offset + i * PAGE_BYTES, 0);
-	d->driver->folio_split(d->ctx, offset, BLOCK_ORDER, UINT64_MAX, 0);
+	for (uint64_t piece = order_bytes(to); piece < order_bytes(order); piece += order_bytes(to))
+		d->driver->folio_split(d->ctx, offset, order, offset + piece, to);
+	d->driver->folio_split(d->ctx, offset, order, UINT64_MAX, to);
 	return 0;
 }
 

@@ -48,8 +48,19 @@ void device_close(struct device *d);
 int device_alloc(struct device *d, unsigned order, uint64_t *ret_offset);
 void device_free(struct device *d, uint64_t offset, unsigned order);
 
-/* The order-9 folio at @offset becomes 512 of order 0. Return: 0 or -ENOMEM. Context: may hold the block's lock. */
-int device_split(struct device *d, uint64_t offset);
+/*
+ * The folio of @order at @offset becomes folios of the smaller order @to, in place. Return: 0 or -ENOMEM, that for order 9 only.
+ * Context: may hold the block's lock.
+ */
+int device_split(struct device *d, uint64_t offset, unsigned order, unsigned to);
+
+/* The largest order up to @limit that the device takes. */
+static inline unsigned device_order(const struct device *d, unsigned limit)
+{
+	while (!(d->props.orders >> limit & 1))
+		limit--; /* down to 0, which all take */
+	return limit;
+}
 
 /* Starts a copy; device_wait() ends it, and must follow a success. Return: 0 or -errno (never positive). */
 int device_copy_in(struct device *d, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence);

@@ -89,6 +89,7 @@ static void poison_page(struct child *c, uint64_t addr)
 {
 	struct entry_slot *b = table_block(&c->sp.table, addr, false), *s;
 	int r = UFFD_E_AGAIN;
+	struct entry e;
 
 	while (r == UFFD_E_AGAIN || r == UFFD_E_NO_MEMORY) {
 		sched_yield();
@@ -101,7 +102,8 @@ static void poison_page(struct child *c, uint64_t addr)
 	if (r < 0 || r == UFFD_E_REFUSED)
 		return; /* this kernel has no poison: who touches the page waits, and the child is never settled */
 	block_lock(b);
-	if (entry_state(block_page(b, page_in_block(addr), &s)) == ENTRY_DEVICE && s != b) {
+	e = block_page(b, page_in_block(addr), &s);
+	if (entry_state(e) == ENTRY_DEVICE && !entry_order(e)) {
 		entry_set(s, entry_migrating(TOKEN_MASK)); /* on the way to any other state */
 		entry_set(s, entry_system());
 	}

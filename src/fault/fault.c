@@ -156,17 +156,19 @@ static void lose_page(struct reader *rd, uint64_t addr, int error)
 {
 	struct migrator *m = rd->faults->m;
 	struct entry_slot *b = table_block(&m->sp->table, addr, false), *s;
-	struct entry e;
 	int r = UFFD_E_AGAIN;
+	struct entry e;
+	bool lost;
 
-	while (split_block(m, addr))
+	while (split_range(m, block_down(addr), page_in_block(addr), page_in_block(addr) + 1))
 		sched_yield();
 	block_lock(b);
 	e = block_page(b, page_in_block(addr), &s);
-	if (entry_state(e) == ENTRY_DEVICE)
+	lost = entry_state(e) == ENTRY_DEVICE && !entry_order(e);
+	if (lost)
 		entry_mark(s, ENTRY_LOST, 0);
 	block_unlock(b);
-	if (entry_state(e) != ENTRY_DEVICE) { /* dropped by the program, or brought home by somebody: ask again */
+	if (!lost) { /* dropped by the program, or brought home by somebody: ask again */
 		uffd_wake(&m->sp->uffd, addr, PAGE_BYTES);
 		return;
 	}
@@ -186,17 +188,16 @@ static void lose_page(struct reader *rd, uint64_t addr, int error)
 		uffd_wake(&m->sp->uffd, addr, PAGE_BYTES);
 }
 
-static void come_home(struct reader *rd, const struct uffd_message *msg, bool whole)
+static void come_home(struct reader *rd, const struct uffd_message *msg, unsigned order)
 {
 	struct counters *n = &rd->faults->m->sp->counters;
-	unsigned i = page_in_block(msg->start);
 	uint64_t moved[NR_ORDERS] = { 0 };
 	int r;
 
 	/* a recycled THP is memory that the process holds already */
-	if (!whole || !staging_pool_bytes(&rd->faults->m->staging))
-		space_admit(rd->faults->m->sp, whole ? BLOCK_BYTES : PAGE_BYTES);
-	r = home_block(&rd->mover, block_down(msg->start), whole ? 0 : i, whole ? PAGES_PER_BLOCK : i + 1, NULL, moved);
+	if (order < BLOCK_ORDER || !staging_pool_bytes(&rd->faults->m->staging))
+		space_admit(rd->faults->m->sp, order_bytes(order));
+	r = home_folio(&rd->mover, block_down(msg->start), page_in_block(msg->start), moved);
 	for (unsigned k = 0; k < NR_ORDERS; k++)
 		if (moved[k])
 			counter_add(&n->fault_folios[k], moved[k]);
@@ -206,8 +207,8 @@ static void come_home(struct reader *rd, const struct uffd_message *msg, bool wh
 		sched_yield(); /* as the kernel does without memory: the toucher tries again, and the OOM killer decides */
 	else if (r < 0)
 		lose_page(rd, msg->start, r);
-	/* of a whole block the others may have come, and this one page been dropped by an event before it was claimed */
-	if (r > 0 || (!r && whole && !moved[BLOCK_ORDER]))
+	/* it is on no device any more, or nobody has brought it */
+	if (r > 0)
 		uffd_wake(&rd->faults->m->sp->uffd, msg->start, PAGE_BYTES);
 }
 
@@ -219,7 +220,7 @@ void fault_handle(struct reader *rd, const struct uffd_message *msg)
 	struct entry_slot *b = table_block(&sp->table, msg->start, true), *s;
 	uint64_t began = clock_ns();
 	struct entry e;
-	bool whole;
+	bool huge;
 
 	counter_add(&sp->counters.faults, 1);
 	if (!b) {
@@ -228,21 +229,20 @@ void fault_handle(struct reader *rd, const struct uffd_message *msg)
 	}
 	block_lock(b);
 	e = block_page(b, page_in_block(msg->start), &s);
-	whole = s == b;
 	if (entry_state(e) == ENTRY_MIGRATING)
 		entry_mark(s, ENTRY_WAITERS, 0);
 	block_unlock(b);
 
 	switch (entry_state(e)) {
 	case ENTRY_DEVICE:
-		come_home(rd, msg, whole);
+		come_home(rd, msg, entry_order(e));
 		break;
 	case ENTRY_MIGRATING:
 		counter_add(&sp->counters.fault_joined, 1);
 		return;
 	default:
-		space_admit(sp, whole && (entry_has(e, ENTRY_HUGE) || space_wants_huge(sp, block_down(msg->start))) ? BLOCK_BYTES :
-				PAGE_BYTES);
+		huge = s == b && (entry_has(e, ENTRY_HUGE) || space_wants_huge(sp, block_down(msg->start)));
+		space_admit(sp, huge ? BLOCK_BYTES : PAGE_BYTES);
 		fill(rd, b, msg, e);
 	}
 	hist_add(&sp->counters.fault_ns, clock_ns() - began);

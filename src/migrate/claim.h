@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/pageset.h"
+#include "migrate/folios.h"
 #include "space/space.h"
 
 struct claim {
@@ -61,11 +62,11 @@ int claim_system(struct claim *c, struct space *sp, uint64_t addr, unsigned firs
 
 /*
  * Claims what of pages [first, end) is on one device - @device, or with 0 the one the first of them is on.
- * @ret_device, @offsets: where the bytes are; a whole block has offsets[0] only.
- * When a whole folio is cut by first or end, @need_split is set instead and nothing is claimed.
+ * @ret_device, @f: where the bytes are
+ * @ret_need_split: set when first or end cut a folio, and nothing is claimed then. NULL: such a folio is claimed as a whole.
  */
 void claim_device(struct claim *c, struct space *sp, uint64_t addr, unsigned first, unsigned end, unsigned device,
-		  unsigned *ret_device, uint64_t *offsets, bool *ret_need_split);
+		  unsigned *ret_device, struct folios *f, bool *ret_need_split);
 
 bool claim_empty(const struct claim *c);
 

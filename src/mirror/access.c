@@ -124,27 +124,21 @@ static void await_loans(struct device *dev)
 static void access_own(struct mover *mv, void *arg)
 {
 	struct own_access *x = arg;
-	struct space *sp = mv->m->sp;
-	struct entry_slot *b = table_block(&sp->table, x->block, false);
 	unsigned first = page_in_block(x->from), end = page_in_block(x->to - 1) + 1, index;
 	struct pageset pages = { 0 }, left;
 	struct claim c;
-	bool need_split, whole, lent;
+	bool whole, lent;
 
-	if (!b)
-		return;
 	if (x->write)
 		await_loans(x->dev);
-	/* a folio for all of the block is claimed as a whole: nothing is split for a look at a part of it */
-	whole = entry_state(entry_get(b)) == ENTRY_DEVICE;
-	claim_device(&c, sp, x->block, whole ? 0 : first, whole ? PAGES_PER_BLOCK : end, x->dev->index, &index, mv->folios.offset,
-		     &need_split);
-	if (need_split || claim_empty(&c))
+	/* folios are claimed as a whole: none is split for a look at a part of it */
+	claim_device(&c, mv->m->sp, x->block, first, end, x->dev->index, &index, &mv->folios, NULL);
+	if (claim_empty(&c))
 		return;
 	left = c.mine;
 	pageset_add_range(&pages, first, end);
 	pageset_keep(&pages, &left);
-	whole = c.whole;
+	whole = mv->folios.whole;
 	if (whole)
 		spread_offsets(&mv->folios);
 

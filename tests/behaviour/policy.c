@@ -57,11 +57,14 @@ static void what_was_written_first_leaves_first(void **state)
 
 static void growth_waits_for_room(void **state)
 {
+	struct uhmm_device *slow = open_device("emu:size=256M,latency=50ms");
+	UHMM_OPTS(uhmm_policy_opts, o, .limit_bytes = LIMIT, .devices = &slow, .nr_devices = 1,
+		  .flags = UHMM_POLICY_EMU_APART | UHMM_POLICY_HUGE);
 	uint64_t waits;
 	char *mem;
 
 	(void)state;
-	limit(LIMIT);
+	assert_int_equal(uhmm_policy_start(space, &o), 0);
 	waits = policy().waits;
 	mem = map_seen(LARGE);
 	fill_pattern(mem, LARGE, 2); /* faster than blocks can leave */
@@ -70,6 +73,7 @@ static void growth_waits_for_room(void **state)
 	assert_pattern(mem, LARGE, 2);
 	unmap_anon(mem, LARGE);
 	assert_int_equal(uhmm_policy_stop(space), 0);
+	assert_int_equal(uhmm_device_close(slow), 0);
 }
 
 static void zeros_cost_nothing(void **state)

@@ -37,6 +37,8 @@ if [ "$(id -u)" = 0 ]; then
 fi
 
 need_userfaultfd
+left_over() { ls "${XDG_RUNTIME_DIR:-/dev/shm}" /dev/shm /tmp 2>/dev/null | grep '^uhmm-run' | sort -u; }
+left_over >"$tmp/before"
 wrong 125 'no driver' run --limit 64M --device nothing: -- true
 wrong 125 'size' run --limit 64M --device emu:size=3 --emu-apart -- true
 
@@ -69,10 +71,8 @@ run 0 run --limit 64M $dev --stats here -- true
 
 # ---- nothing is left over ----
 
-for dir in "${XDG_RUNTIME_DIR:-/dev/shm}" /dev/shm /tmp; do
-    for file in "$dir"/uhmm-run.*; do
-        [ ! -e "$file" ] || kill -0 "$(echo "$file" | sed 's/.*uhmm-run\.\([0-9]*\)\..*/\1/')" 2>/dev/null ||
-            fail "$file was left over"
-    done
-done
+left_over | while read -r file; do
+    grep -q "$file" "$tmp/before" || kill -0 "$(echo "$file" | cut -d. -f2)" 2>/dev/null || echo "$file"
+done >"$tmp/left"
+[ ! -s "$tmp/left" ] || fail "$(cat "$tmp/left") was left over"
 exit 0

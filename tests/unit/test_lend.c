@@ -82,7 +82,7 @@ static void a_loan_reads_but_frees_and_splits_nothing(void **state)
 	assert_string_equal(loan.spec, d.spec);
 
 	nr_folios = atomic_load(&d.buddy.nr_folios[BLOCK_ORDER]);
-	assert_int_equal(device_split(&loan, seg.offset), 0);
+	assert_int_equal(device_split(&loan, seg.offset, BLOCK_ORDER, 0), 0);
 	device_free(&loan, seg.offset, BLOCK_ORDER);
 	assert_int_equal(atomic_load(&d.buddy.nr_folios[BLOCK_ORDER]), nr_folios);
 
