@@ -371,6 +371,8 @@ int policy_start(struct policy *p, struct migrator *m, struct jobs *jobs, const 
 	staging_shrink_pool(&m->staging, opts->limit_bytes / POOL_SHARE);
 	p->hooks = (struct space_policy){ .admit = admit, .wants_huge = watch_wants_huge, .arrived = arrived, .ctx = p };
 	p->rss_fd = p->tasks_fd[0] = p->tasks_fd[1] = -1;
+	for (_Atomic uint64_t *n = &p->resident; n <= &p->full; n++)
+		set(n, 0);
 	p->armed = false;
 	p->seen_mapped = p->hand = 0;
 	set_limit(p, opts->limit_bytes);

@@ -89,7 +89,7 @@ struct policy {
 	/* atomic, written by the evictor: which device it waits for (from 1), and since when */
 	_Atomic uint64_t busy_device, busy_since_ns;
 
-	/* atomic, relaxed: counters */
+	/* atomic, relaxed: counters, the first to the last */
 	_Atomic uint64_t resident, resident_max, rounds, laps, evicted_bytes, zero_bytes, parked, park_returned, waits, wait_ns,
 		over, stuck, full;
 };

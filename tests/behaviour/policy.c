@@ -226,8 +226,9 @@ static void wrong_options_are_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_was_written_first_leaves_first),
+		/* first: what the other device has touched by then stays in this process */
 		cmocka_unit_test(growth_waits_for_room),
+		cmocka_unit_test(what_was_written_first_leaves_first),
 		cmocka_unit_test(zeros_cost_nothing),
 		cmocka_unit_test(threads_together_stay_below),
 		cmocka_unit_test(a_full_device_lets_growth_through),
