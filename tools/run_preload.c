@@ -3,8 +3,9 @@
  * libuhmm-run.so: what `uhmm run` puts in front of a program.
  *
  * Most processes are small and short: a constructor that opened uhmm in each would cost more than they do. So it only starts a thread
- * that looks at the process's size now and then. When that comes near the limit it opens uhmm and the devices, starts the policy,
- * and ends; from then on the library's own threads do everything, and call back here to share out the limit (run_share.c).
+ * that looks at the process's size now and then. When that comes near the limit it opens uhmm and the devices, and starts the policy.
+ * From then on the library's own threads do everything, and call back here to share out the limit (run_share.c). The thread sleeps
+ * for good: if it ended, malloc would hand its arena on to a thread of the program, and what a driver may have in it could leave.
  *
  * What a forked child shares with its parent cannot leave, and a child that is going to exec soon needs nothing: so a child of
  * fork is left alone as long as its parent lives. When the parent has ended - the child is a daemon - it is watched as if it had
@@ -130,6 +131,8 @@ static void *wait_for_growth(void *arg)
 		nanosleep(&pause, NULL);
 	}
 	atomic_store(&share->slot->managed, start(share) ? 2 : 1);
+	for (;;)
+		pause();
 	return NULL;
 }
 
