@@ -96,7 +96,7 @@ static void find_region(void)
 
 bool map_may_be_own(uint64_t start, uint64_t end)
 {
-	uint64_t base = atomic_load(&region.base), used = atomic_load(&region.cursor), own_start, own_end;
+	uint64_t base = atomic_load(&region.base), used = atomic_load(&region.cursor), own_start = 0, own_end;
 
 	if (used > REGION_BYTES) /* it went round once: pieces may be anywhere in it, as the program's are */
 		used = 0;
