@@ -18,6 +18,7 @@ void evict_trim(struct piece *p, struct tally *t)
 	if (!p->evict)
 		return;
 	pageset_join(&none, &p->zero);
+	pageset_keep(&none, &p->claim.mine); /* zero pages were seen in all of the block */
 	memset(&p->zero, 0, sizeof(p->zero));
 	release_pages(p, &none, UHMM_SKIP_ABSENT, t);
 }

@@ -54,6 +54,24 @@ static void zero_pages_stay_where_they_are(void **state)
 	assert_true(bits_at(page(1, 0), PAGE_BYTES) & PM_ZERO);
 }
 
+static void zero_pages_of_others_are_not_touched(void **state)
+{
+	struct claim_misses misses;
+	struct claim other;
+
+	(void)state;
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(*(volatile char *)(mem + BLOCK_BYTES + i * PAGE_BYTES), 0);
+	fill(1, 8, 10);
+	assert_int_equal(claim_system(&other, &sp, block(1), 2, 4, &misses), 0);
+	assert_true(begin_evict(1, 0, PAGES_PER_BLOCK));
+	go_on();
+	assert_true(on_device(1, 8, 10));
+	assert_int_equal(used(), 2 * PAGE_BYTES);
+	assert_int_equal(entry_state(entry_at(1, 2)), ENTRY_MIGRATING);
+	(void)claim_end_system(&other, &other.mine, true);
+}
+
 /* ---- zeros ---- */
 
 static void a_thp_of_zeros_becomes_a_hole(void **state)
@@ -144,6 +162,7 @@ int main(void)
 		SMALL(holes_stay_holes),
 		SMALL(a_block_of_holes_takes_nothing),
 		SMALL(zero_pages_stay_where_they_are),
+		SMALL(zero_pages_of_others_are_not_touched),
 		HUGE(a_thp_of_zeros_becomes_a_hole),
 		HUGE(one_word_makes_a_thp_travel),
 		SMALL(pages_of_zeros_among_others_become_holes),
