@@ -193,6 +193,15 @@ int map_advise_huge(uint64_t start, uint64_t len)
 #define MADV_COLLAPSE 25
 #endif
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+int map_populate_write(uint64_t start, uint64_t len)
+{
+	return advise(start, len, MADV_POPULATE_WRITE);
+}
+
 int map_collapse(uint64_t start)
 {
 	return advise(start, BLOCK_BYTES, MADV_COLLAPSE);

@@ -45,6 +45,10 @@ int map_advise_huge(uint64_t start, uint64_t len);
 /* Makes one THP of the block at @start, whose base pages are all there. Return: 0 or -errno. Context: may take a millisecond. */
 int map_collapse(uint64_t start);
 
+/* As if each page had been written to: what was shared with a child of fork that has ended becomes this process's own again. A
+ * touch, like any: it may wait for a fault thread. Return: 0 or -errno. */
+int map_populate_write(uint64_t start, uint64_t len);
+
 /* Makes it readable and writable, or readable only. Return: 0 or -errno. */
 int map_protect(uint64_t start, uint64_t len, bool writable);
 

@@ -25,6 +25,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "os/map.h"
+#include "os/pagemap.h"
 #include "os/tasks.h"
 
 #define MS UINT64_C(1000000)
@@ -70,7 +72,7 @@ static void admit(void *ctx, uint64_t bytes)
 	uint64_t began;
 	uint32_t seen = atomic_load(&p->looked);
 
-	if (take_room(p, bytes) || atomic_load(&p->stop))
+	if (take_room(p, bytes) || atomic_load(&p->stop) || atomic_load(&p->touching))
 		return;
 	began = clock_ns();
 	add(&p->waits, 1);
@@ -79,7 +81,7 @@ static void admit(void *ctx, uint64_t bytes)
 		ring(&p->bell);
 		thread_wait_for(&p->looked, seen, WAIT_NS);
 		seen = atomic_load(&p->looked);
-		if (take_room(p, bytes) || atomic_load(&p->stop))
+		if (take_room(p, bytes) || atomic_load(&p->stop) || atomic_load(&p->touching))
 			break;
 		if (atomic_load(&p->hopeless) || clock_ns() - began > WAIT_MAX_NS) {
 			add(&p->over, 1);
@@ -219,13 +221,33 @@ static void pass_over(struct policy *p, const struct range *r)
 		heat_warm(&p->heat, at, 2);
 }
 
+/*
+ * After a fork the kernel gives up no page that has not been written to since, even when the child has long ended. Such pages are mapped
+ * here alone and answer as pinned ones do. A write by hand could hit memory that has just been unmapped, so the kernel is asked to act
+ * as if. Only what is there: a hole would be filled.
+ */
+static void take_back_from_fork(struct policy *p, const struct range *r)
+{
+	struct pm_run runs[64];
+	uint64_t at = r->start;
+	unsigned nr;
+
+	atomic_store(&p->touching, true);
+	while (at < r->end && !pagemap_scan(p->sp->pagemap_fd, at, r->end, runs, ARRAY_LEN(runs), &nr, &at))
+		for (unsigned k = 0; k < nr; k++)
+			if (runs[k].bits & PM_PRESENT && !(runs[k].bits & (PM_ZERO | PM_FILE)) &&
+			    pagemap_exclusive(p->sp->pagemap_fd, runs[k].start))
+				(void)map_populate_write(runs[k].start, runs[k].end - runs[k].start);
+	atomic_store(&p->touching, false);
+}
+
 /* Return: bytes that have left the page table for good. */
 static uint64_t evict(struct policy *p, const struct range *r)
 {
 	uint64_t gone = 0, moved = 0, now = clock_ns();
 	struct device *dev;
 	unsigned index;
-	struct tally t;
+	struct tally t = { .error = 0 };
 
 	/* each device that turns out to be full is passed over for a while, and the next takes what is left */
 	while ((dev = pick_device(p, now, &index))) {
@@ -245,7 +267,9 @@ static uint64_t evict(struct policy *p, const struct range *r)
 		add(&p->full, 1);
 	add(&p->evicted_bytes, moved);
 	add(&p->zero_bytes, gone);
-	if (!moved && !gone)
+	if (t.skipped[UHMM_SKIP_PINNED])
+		take_back_from_fork(p, r); /* and leave in the next lap */
+	else if (!moved && !gone)
 		pass_over(p, r);
 	return moved + gone;
 }

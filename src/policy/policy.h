@@ -68,6 +68,7 @@ struct policy {
 	_Atomic uint32_t short_of; /* grows when blocks shall leave; the evictor sleeps on it */
 	_Atomic unsigned nr_waiting;
 	atomic_bool hopeless;     /* nothing can leave: nobody shall wait */
+	atomic_bool touching;     /* the evictor itself touches memory: who waited now could wait for it */
 	atomic_bool stop, running;
 	_Atomic uint32_t never; /* for sleeping a while, unless it is stopped */
 

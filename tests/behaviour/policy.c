@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
 
 #define LIMIT (64 * MIB)
 #define LARGE (112 * MIB)
@@ -168,6 +169,28 @@ static void the_second_device_takes_what_the_first_cannot(void **state)
 	assert_int_equal(uhmm_device_close(both[0]), 0);
 }
 
+/* The kernel gives up no page that has not been written to since a fork, also when the child has ended. */
+static void what_a_dead_child_has_shared_leaves_too(void **state)
+{
+	char *mem = map_anon(LARGE, true, true);
+	int status;
+	pid_t pid;
+
+	(void)state;
+	fill_pattern(mem, LARGE, 6);
+	pid = fork();
+	if (!pid)
+		_exit(check_pattern(mem, LARGE, 6) != -1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	limit(LIMIT);
+	eventually(policy().resident_bytes <= LIMIT);
+	assert_true(count_where(mem, LARGE, UHMM_WHERE_DEVICE) >= PAGES(32 * MIB));
+	assert_pattern(mem, LARGE, 6);
+	unmap_anon(mem, LARGE);
+	assert_int_equal(uhmm_policy_stop(space), 0);
+}
+
 static _Atomic uint64_t asked, next_limit;
 
 static uint64_t round_fn(void *ctx, const struct uhmm_policy_stats *now)
@@ -231,6 +254,7 @@ int main(void)
 		cmocka_unit_test(what_was_written_first_leaves_first),
 		cmocka_unit_test(zeros_cost_nothing),
 		cmocka_unit_test(threads_together_stay_below),
+		cmocka_unit_test(what_a_dead_child_has_shared_leaves_too),
 		cmocka_unit_test(a_full_device_lets_growth_through),
 		cmocka_unit_test(the_second_device_takes_what_the_first_cannot),
 		cmocka_unit_test(the_limit_may_change_with_each_look),
