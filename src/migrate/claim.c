@@ -428,3 +428,13 @@ void claim_wake(const struct claim *c)
 {
 	uffd_wake(&c->sp->uffd, c->addr, BLOCK_BYTES);
 }
+
+void claim_wake_pages(const struct claim *c, const struct pageset *pages)
+{
+	unsigned first = pageset_next(pages, 0), end = first;
+
+	pageset_for_each_run(pages, run, run_end)
+		end = run_end;
+	if (end > first)
+		uffd_wake(&c->sp->uffd, c->addr + first * PAGE_BYTES, (end - first) * PAGE_BYTES);
+}

@@ -90,12 +90,14 @@ static int home_whole(struct mover *mv, struct claim *c, struct device *dev, uin
 		return r;
 	}
 	arrived = install_home(c, &pageset_all, slot, true, &left);
+	r = settle(mv, c, dev, &pageset_all, &left, moved);
+	claim_wake(c);
 	/* it did not stay huge if a page table was in the way; then one has been left in the slot, too */
 	if (arrived && is_huge(mv->m->sp, c->addr))
 		staging_put_empty(st, slot);
 	else
 		staging_put_dirty(st, slot);
-	return settle(mv, c, dev, &pageset_all, &left, moved);
+	return r;
 }
 
 static int home_pages(struct mover *mv, struct claim *c, struct device *dev, uint64_t *moved)
@@ -110,7 +112,9 @@ static int home_pages(struct mover *mv, struct claim *c, struct device *dev, uin
 		return r;
 	}
 	(void)install_home(c, &pages, (uintptr_t)mv->bounce, false, &left);
-	return settle(mv, c, dev, &pages, &left, moved);
+	r = settle(mv, c, dev, &pages, &left, moved);
+	claim_wake_pages(c, &pages);
+	return r;
 }
 
 int home_block(struct mover *mv, uint64_t addr, unsigned first, unsigned end, struct device *dev, uint64_t *moved)

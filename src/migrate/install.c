@@ -17,8 +17,6 @@
 #include "os/pagemap.h"
 #include "os/thread.h"
 
-#define MAX_WAITS 60 /* for an event to be read: some yields, then a millisecond of sleeps */
-
 /* ---- on a device ---- */
 
 struct on_device {
@@ -83,19 +81,22 @@ int install_device(struct claim *c, struct device *dev, struct folios *f, const 
  * May what looked like holes be something else? Nothing is moved for them, so no ioctl would be refused. Holes of a range
  * that was no longer watched when we looked may have been filled by the kernel since: event_seq tells. And where mremap
  * has put pages down, those that are on a device look like holes until its event has been applied: so none may be unread.
+ * An unread one says nothing but wait: its reader may lack a CPU.
  */
 static bool holes_are_stale(struct space *sp, const struct piece *p)
 {
-	bool stale = true, unread = true;
+	uint64_t since = gate_events(&sp->gate);
+	bool stale, unread;
 
-	for (unsigned tries = 0; unread && tries < MAX_WAITS; tries++) {
-		thread_pause(tries);
+	for (unsigned n = 0;; n++) {
 		gate_enter(&sp->gate, GATE_MOVES);
 		stale = atomic_load(&sp->event_seq) != p->seq;
 		unread = !stale && uffd_held_up(&sp->uffd, sp->canary);
 		gate_leave(&sp->gate, GATE_MOVES);
+		if (!unread || gate_events(&sp->gate) - since > MAX_MESSAGES)
+			return stale || unread;
+		thread_pause(n);
 	}
-	return stale || unread;
 }
 
 void install_piece(struct mover *mv, struct piece *p, struct tally *t)
@@ -140,7 +141,6 @@ struct home {
 	uint64_t from;
 	bool moving;        /* else copying */
 	unsigned longest;   /* pages tried at once */
-	bool wake;          /* somebody may wait for a page that was ended without being installed */
 	bool whole;         /* out: arrived by one MOVE */
 	struct pageset left;
 };
@@ -172,7 +172,6 @@ static void end_dead(struct home *h)
 	counter_add(&h->c->sp->counters.dropped_pages, pageset_count(&dead));
 	(void)claim_end_system(h->c, &dead, false);
 	pageset_remove(&h->todo, &dead);
-	h->wake = true;
 }
 
 /*
@@ -195,10 +194,8 @@ static bool stop_moving(struct home *h)
 			for (; at < runs[k].end; at += PAGE_BYTES) {
 				unsigned i = page_in_block(at);
 
-				if (runs[k].bits || !pageset_has(&h->todo, i))
-					continue;
-				end_run(h, i, i + 1, true);
-				h->wake = true;
+				if (!runs[k].bits && pageset_has(&h->todo, i))
+					end_run(h, i, i + 1, true);
 			}
 		at = stop;
 	}
@@ -247,7 +244,6 @@ static bool refused(struct home *h, unsigned first, unsigned end, int r)
 		return false;
 	}
 	end_run(h, first, end, r == UFFD_E_EXISTS);
-	h->wake = true;
 	return false;
 }
 
@@ -276,9 +272,9 @@ static bool try_run(struct home *h)
 	if (h->c->whole && (!h->moving || end - first < PAGES_PER_BLOCK) && claim_split(h->c))
 		return true; /* no memory for a table: somebody will free some */
 	if (h->moving)
-		r = uffd_move(u, at, from, (uint64_t)(end - first) * PAGE_BYTES, 0, &done);
+		r = uffd_move(u, at, from, (uint64_t)(end - first) * PAGE_BYTES, UFFD_DONTWAKE, &done);
 	else
-		r = uffd_copy(u, at, (void *)(uintptr_t)from, (uint64_t)(end - first) * PAGE_BYTES, 0, &done);
+		r = uffd_copy(u, at, (void *)(uintptr_t)from, (uint64_t)(end - first) * PAGE_BYTES, UFFD_DONTWAKE, &done);
 	if (!done)
 		return refused(h, first, end, r);
 	if (h->c->whole && done < BLOCK_BYTES)
@@ -306,8 +302,6 @@ bool install_home(struct claim *c, const struct pageset *pages, uint64_t from, b
 		if (wait && ++waits > 3)
 			sched_yield();
 	}
-	if (h.wake)
-		claim_wake(c);
 	*ret_left = h.left;
 	return h.whole;
 }
@@ -333,6 +327,7 @@ void install_back(struct piece *p, const struct pageset *pages)
 		struct pageset left;
 		bool whole = install_home(&p->claim, &bytes, p->slot, true, &left);
 
+		claim_wake_pages(&p->claim, &bytes);
 		/* only a THP that left as one leaves no page table behind */
 		p->slot_holds = whole && p->slot_holds == SLOT_THP && is_huge(p->claim.sp, p->claim.addr) ? SLOT_EMPTY : SLOT_DIRTY;
 		bytes = left;

@@ -23,6 +23,7 @@
 #include "space/vma.h"
 
 #define MAX_TRIES 60 /* of a page that is busy: some yields, then a millisecond of sleeps */
+#define MAX_BUSY  12 /* of one that is said to be pinned: some yields */
 
 /* Gives up what an event has marked. Return: the pages of copy that are left. */
 static struct pageset drop_dead(struct piece *p, const struct pageset *isolated, struct tally *t)
@@ -152,19 +153,39 @@ static void leave_behind(struct space *sp, struct piece *p, unsigned first, cons
 	release_pages(p, &pages, reason(sp, p->claim.addr + first * PAGE_BYTES, r), t);
 }
 
-/* A page is busy, or an event unread: lets time pass. */
-static void wait_for_page(struct space *sp, unsigned tries)
+/*
+ * Is it worth another try? A THP that is mapped by pages answers EBUSY now and then on a loaded machine, and goes a moment
+ * later (seen on Linux 6.18): only a page that others map too is known to stay.
+ */
+static bool may_go_later(struct space *sp, uint64_t addr, int r, unsigned tries)
+{
+	switch (r) {
+	case UFFD_E_AGAIN:
+		return tries < MAX_TRIES;
+	case UFFD_E_BUSY:
+		return tries < MAX_BUSY && pagemap_exclusive(sp->pagemap_fd, addr);
+	default:
+		return false;
+	}
+}
+
+/* A page is busy, or an event unread: lets time pass. Return: an event is unread still, though many were read. */
+static bool wait_for_page(struct space *sp, unsigned tries, uint64_t since)
 {
 	thread_pause(tries);
-	for (unsigned n = 4; uffd_held_up(&sp->uffd, sp->canary); n++)
+	for (unsigned n = 4; uffd_held_up(&sp->uffd, sp->canary); n++) {
+		if (gate_events(&sp->gate) - since > MAX_MESSAGES)
+			return true;
 		thread_pause(n);
+	}
+	return false;
 }
 
 /* Moves the pages of copy, run by run; those that refuse are left behind. */
 static void isolate_runs(struct space *sp, struct piece *p, struct tally *t)
 {
 	struct pageset todo = p->copy, done = { 0 };
-	uint64_t seq = p->seq;
+	uint64_t seq = p->seq, since = gate_events(&sp->gate);
 	unsigned first, tries = 0;
 
 	while ((first = pageset_next(&todo, 0)) < PAGES_PER_BLOCK) {
@@ -178,10 +199,10 @@ static void isolate_runs(struct space *sp, struct piece *p, struct tally *t)
 		pageset_remove(&todo, &done);
 		if (r == RUN_CHANGED || !pageset_has(&todo, first))
 			tries = 0;
-		else if (r == UFFD_E_AGAIN && ++tries < MAX_TRIES)
-			wait_for_page(sp, tries);
-		else
+		else if (!may_go_later(sp, p->claim.addr + first * PAGE_BYTES, r, ++tries))
 			leave_behind(sp, p, first, &done, r, t);
+		else if (wait_for_page(sp, tries, since))
+			leave_behind(sp, p, first, &done, UFFD_E_MISSING, t);
 		/* what was left behind, or taken by an event, is no longer in copy */
 		pageset_keep(&todo, &p->copy);
 	}

@@ -262,9 +262,11 @@ int uffd_copy(const struct uffd *u, uint64_t dst, const void *src, uint64_t len,
 	return err ? outcome(err) : 0;
 }
 
-int uffd_zeropage(const struct uffd *u, uint64_t dst, uint64_t len)
+int uffd_zeropage(const struct uffd *u, uint64_t dst, uint64_t len, unsigned flags)
 {
-	struct uffdio_zeropage arg = { .range = { .start = dst, .len = len } };
+	struct uffdio_zeropage arg = {
+		.range = { .start = dst, .len = len }, .mode = flags & UFFD_DONTWAKE ? UFFDIO_ZEROPAGE_MODE_DONTWAKE : 0,
+	};
 	int err = os_fail(OS_ZEROPAGE);
 
 	if (!err && ioctl(u->fd, UFFDIO_ZEROPAGE, &arg))

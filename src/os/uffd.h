@@ -70,7 +70,7 @@ int uffd_move(const struct uffd *u, uint64_t dst, uint64_t src, uint64_t len, un
 int uffd_copy(const struct uffd *u, uint64_t dst, const void *src, uint64_t len, unsigned flags, uint64_t *ret_copied);
 
 /* Maps zero pages. Return: 0, UFFD_E_AGAIN, _EXISTS, _MISSING, _REFUSED, _NO_MEMORY. */
-int uffd_zeropage(const struct uffd *u, uint64_t dst, uint64_t len);
+int uffd_zeropage(const struct uffd *u, uint64_t dst, uint64_t len, unsigned flags);
 
 /* A touch of [dst, dst + len) shall raise SIGBUS from now on. Return: as uffd_zeropage(); UFFD_E_REFUSED too where the
  * kernel has no UFFDIO_POISON. */

@@ -90,6 +90,51 @@ static void without_a_thp_a_folio_comes_as_pages(void **state)
 	assert_false(is_huge(&sp, block(1)));
 }
 
+/* ---- who waits ---- */
+
+static atomic_bool went_on;
+
+static void *toucher_run(void *arg)
+{
+	(void)*(volatile char *)arg;
+	atomic_store(&went_on, true);
+	return NULL;
+}
+
+/* A hook: gives the toucher the time to go on too early. */
+static void toucher_still_waits(void)
+{
+	for (unsigned n = 0; n < 200 && !atomic_load(&went_on); n++)
+		sched_yield();
+	assert_false(atomic_load(&went_on));
+	assert_int_equal(entry_state(entry_at(1, 7)), ENTRY_SYSTEM);
+}
+
+/* It may ask at once what is on the device, or send the page back: the remains of its own touch must not be in its way. */
+static void who_waits_goes_on_when_the_claim_and_the_folios_are_gone(void **state)
+{
+	struct pollfd p = { .fd = sp.uffd.fd, .events = POLLIN };
+	unsigned sizes[] = { PAGES_PER_BLOCK, 20 };
+	pthread_t id;
+
+	(void)state;
+	for (unsigned k = 0; k < ARRAY_LEN(sizes); k++) {
+		fill(1, 0, sizes[k]);
+		to_device(1, 0, sizes[k]);
+		drain_pause();
+		atomic_store(&went_on, false);
+		id = spawn(toucher_run, mem + (page(1, 7) - at));
+		while (poll(&p, 1, -1) != 1)
+			;
+		fake.free_hook = toucher_still_waits;
+		assert_int_equal(home(1, k ? 7 : 0, k ? 8 : PAGES_PER_BLOCK), 0);
+		fake.free_hook = NULL;
+		pthread_join(id, NULL);
+		drain_resume();
+		assert_true(at_home(1, 7, 8));
+	}
+}
+
 /* A hook: the first copies fail. */
 static unsigned nr_bad;
 
@@ -243,6 +288,7 @@ int main(void)
 		SMALL(only_what_is_on_that_device_comes),
 		HUGE(a_part_of_a_folio_comes_and_the_rest_stays),
 		HUGE(without_a_thp_a_folio_comes_as_pages),
+		HUGE(who_waits_goes_on_when_the_claim_and_the_folios_are_gone),
 		HUGE(a_device_that_fails_twice_is_asked_a_third_time),
 		HUGE(what_cannot_be_read_stays_on_the_device),
 		SMALL(without_memory_pages_stay_on_the_device),

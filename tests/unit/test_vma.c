@@ -131,7 +131,7 @@ static void a_failed_lookup_is_forwarded(void **state)
 
 static bool is_armed(uint64_t addr)
 {
-	int r = uffd_zeropage(&sp.uffd, addr, PAGE_BYTES);
+	int r = uffd_zeropage(&sp.uffd, addr, PAGE_BYTES, 0);
 
 	assert_true(r == 0 || r == UFFD_E_EXISTS || r == UFFD_E_MISSING);
 	assert_int_equal(madvise((void *)(uintptr_t)addr, PAGE_BYTES, MADV_DONTNEED), 0);
