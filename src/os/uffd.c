@@ -233,7 +233,8 @@ static int outcome(int err)
 int uffd_move(const struct uffd *u, uint64_t dst, uint64_t src, uint64_t len, unsigned flags, uint64_t *ret_moved)
 {
 	struct uapi_uffdio_move arg = {
-		.dst = dst, .src = src, .len = len, .mode = flags & UFFD_DONTWAKE ? UAPI_MOVE_DONTWAKE : 0,
+		.dst = dst, .src = src, .len = len,
+		.mode = (flags & UFFD_DONTWAKE ? UAPI_MOVE_DONTWAKE : 0) | (flags & UFFD_SRC_HOLES ? UAPI_MOVE_ALLOW_HOLES : 0),
 	};
 	int err = os_fail(OS_MOVE);
 

@@ -45,7 +45,8 @@ enum uffd_outcome {
 	UFFD_E_NO_MEMORY, /* the host has none */
 };
 
-#define UFFD_DONTWAKE (1u << 0)
+#define UFFD_DONTWAKE  (1u << 0)
+#define UFFD_SRC_HOLES (1u << 1) /* MOVE only: a page that the source does not have is passed over, and counts as moved */
 
 /*
  * Watch [start, end) for missing pages; pieces that are watched already stay so.
