@@ -214,6 +214,7 @@ void fault_handle(struct reader *rd, const struct uffd_message *msg)
 	bool whole;
 
 	counter_add(&sp->counters.faults, 1);
+	stamps_set(&sp->faulted, msg->start, began);
 	if (!b) {
 		uffd_wake(&sp->uffd, msg->start, PAGE_BYTES);
 		return;

@@ -200,6 +200,8 @@ void claim_device(struct claim *c, struct space *sp, uint64_t addr, unsigned fir
 	e = entry_get(c->block);
 	if (entry_state(e) == ENTRY_DEVICE && (!device || device == entry_device(e))) {
 		if (first == 0 && end == PAGES_PER_BLOCK) {
+			if (entry_has(e, ENTRY_WRITTEN))
+				c->written = pageset_all;
 			offsets[0] = entry_offset(e);
 			*ret_device = entry_device(e);
 			entry_set(c->block, entry_migrating(c->token));
@@ -214,6 +216,8 @@ void claim_device(struct claim *c, struct space *sp, uint64_t addr, unsigned fir
 			if (entry_state(e) != ENTRY_DEVICE || (device && device != entry_device(e)))
 				continue;
 			device = *ret_device = entry_device(e);
+			if (entry_has(e, ENTRY_WRITTEN))
+				pageset_add(&c->written, i);
 			offsets[i] = entry_offset(e);
 			entry_set(s, entry_migrating(token_of_page(c->token, i)));
 			pageset_add(&c->mine, i);

@@ -28,6 +28,7 @@ struct claim {
 	struct entry_slot *block;
 	bool whole;                /* the block's own word is MIGRATING, and mine */
 	struct pageset mine;       /* !whole: these pages' words are; whole: all */
+	struct pageset written;    /* of what was on a device: the device has written to it */
 	uint64_t token;            /* what my words carry, with the page in it */
 	bool known;                /* by its token: space.claims */
 	bool inside;               /* between claim_enter() and claim_leave() */

@@ -22,12 +22,15 @@
 struct on_device {
 	struct device *dev;
 	const struct folios *f;
+	const struct pageset *written;
 	struct pageset installed; /* out */
 };
 
 static struct entry value_on_device(void *ctx, struct entry now, unsigned i)
 {
 	struct on_device *x = ctx;
+	bool written = x->f->whole ? !pageset_empty(x->written) : pageset_has(x->written, i);
+	struct entry e = entry_on_device(x->dev->index, x->f->offset[i], x->f->whole ? BLOCK_ORDER : 0);
 
 	if (entry_has(now, ENTRY_DEAD))
 		return entry_system();
@@ -35,7 +38,8 @@ static struct entry value_on_device(void *ctx, struct entry now, unsigned i)
 		x->installed = pageset_all;
 	else
 		pageset_add(&x->installed, i);
-	return entry_on_device(x->dev->index, x->f->offset[i], x->f->whole ? BLOCK_ORDER : 0);
+	e.bits |= written ? ENTRY_WRITTEN : 0;
+	return e;
 }
 
 /* The block was split under the claim: the folio follows. */
@@ -55,7 +59,7 @@ static int split_folios(struct device *dev, struct folios *f)
 int install_device(struct claim *c, struct device *dev, struct folios *f, const struct pageset *pages,
 		   struct pageset *ret_installed)
 {
-	struct on_device x = { .dev = dev, .f = f };
+	struct on_device x = { .dev = dev, .f = f, .written = &c->written };
 	struct pageset dropped = *pages;
 	int waiters = CLAIM_WAS_SPLIT;
 
