@@ -3,8 +3,9 @@
  * From a device back into the program, one block at a time: claim, copy out, install, free the folios. A CPU fault and
  * uhmm_to_system() both end here.
  *
- * A whole folio is copied into a THP from the pool and arrives by one MOVE: huge stays huge. Without a THP, and for base
- * pages, the bytes pass through the mover's bounce buffer and UFFDIO_COPY makes base pages of them.
+ * A whole folio is copied into a THP from the pool and arrives by one MOVE: huge stays huge. Where the program may not write,
+ * MOVE is refused: there UFFDIO_COPY makes base pages of the THP's bytes, and a collapse makes one THP of those. Without a THP,
+ * and for base pages, the bytes pass through the mover's bounce buffer and UFFDIO_COPY makes base pages of them.
  *
  * Until the bytes are in the program the folio keeps them, so whatever fails, the claim ends as DEVICE again.
  */
@@ -93,10 +94,15 @@ static int home_whole(struct mover *mv, struct claim *c, struct device *dev, uin
 	r = settle(mv, c, dev, &pageset_all, &left, moved);
 	claim_wake(c);
 	/* it did not stay huge if a page table was in the way; then one has been left in the slot, too */
-	if (arrived && is_huge(mv->m->sp, c->addr))
+	if (arrived && is_huge(mv->m->sp, c->addr)) {
 		staging_put_empty(st, slot);
+		return r;
+	}
+	if (!arrived && is_huge(mv->m->sp, slot))
+		staging_put_thp(st, slot); /* its bytes were copied */
 	else
 		staging_put_dirty(st, slot);
+	make_huge_again(mv->m->sp, c->addr);
 	return r;
 }
 

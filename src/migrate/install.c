@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "migrate/migrate.h"
+#include "os/map.h"
 #include "os/pagemap.h"
 #include "os/thread.h"
 
@@ -315,6 +316,27 @@ bool is_huge(struct space *sp, uint64_t block)
 	int bits = pagemap_uniform(sp->pagemap_fd, block, block + BLOCK_BYTES);
 
 	return bits > 0 && bits & PM_HUGE;
+}
+
+/*
+ * Why not MOVE into a mapping that is made writable for it? Whatever the program stores there meanwhile would be let through,
+ * though it must fault, and the protection that is set back afterwards may be older than one the program has set since.
+ * A collapse gives nobody any right. It is done when the claim has ended and the toucher has been woken, since it may take
+ * a millisecond and more. Then the block may be anybody's - the program may have unmapped it and mapped another one - and for
+ * that one it is as harmless: only pages that are all there are asked for, so that no hole is filled.
+ */
+void make_huge_again(struct space *sp, uint64_t block)
+{
+	for (unsigned tries = 0; tries < 3; tries++) {
+		int r;
+
+		if (pagemap_uniform(sp->pagemap_fd, block, block + BLOCK_BYTES) != PM_PRESENT)
+			return;
+		r = map_collapse(block, BLOCK_BYTES);
+		if (r != -EAGAIN && r != -EBUSY)
+			return;
+		thread_pause(tries + 4); /* a page was in use for a moment */
+	}
 }
 
 void install_back(struct piece *p, const struct pageset *pages)

@@ -222,6 +222,12 @@ bool install_home(struct claim *c, const struct pageset *pages, uint64_t from, b
 /* Is the block one THP now? */
 bool is_huge(struct space *sp, uint64_t block);
 
+/*
+ * A block has come home by base pages, all of it: makes a THP of them, if the kernel can. Nothing depends on it: whoever owns
+ * the block by now sees the same bytes under the same protection.
+ */
+void make_huge_again(struct space *sp, uint64_t block);
+
 /* Pages of a piece that are not isolated yet, or were holes, leave it and stay in the program. */
 void release_pages(struct piece *p, const struct pageset *pages, enum uhmm_skip why, struct tally *t);
 

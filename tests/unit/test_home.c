@@ -250,6 +250,21 @@ static void a_folio_that_is_dropped_on_the_way_does_not_arrive(void **state)
 	assert_int_equal(entry_state(entry_at(1, 0)), ENTRY_SYSTEM);
 }
 
+/* Does this kernel make a THP of base pages in such memory? */
+static bool collapses(int protection)
+{
+	char *own = map_blocks(BLOCK_BYTES, true);
+	bool can;
+
+	assert_int_equal(madvise(own, BLOCK_BYTES, MADV_NOHUGEPAGE), 0);
+	memset(own, 1, BLOCK_BYTES);
+	assert_int_equal(madvise(own, BLOCK_BYTES, MADV_HUGEPAGE), 0);
+	assert_int_equal(mprotect(own, BLOCK_BYTES, protection), 0);
+	can = !map_collapse(addr_of(own), BLOCK_BYTES);
+	unmap_blocks(own, BLOCK_BYTES);
+	return can;
+}
+
 static void what_has_become_write_protected_comes_home(void **state)
 {
 	(void)state;
@@ -261,6 +276,66 @@ static void what_has_become_write_protected_comes_home(void **state)
 	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
 	assert_int_equal(home(2, 0, 20), 0);
 	assert_true(at_home(1, 0, PAGES_PER_BLOCK) && at_home(2, 0, 20));
+	assert_int_equal(mprotect(mem, LEN, PROT_READ | PROT_WRITE), 0);
+}
+
+/* The THP that its bytes were copied from is full still, and serves the next one. */
+static void what_may_not_be_written_comes_home_huge(void **state)
+{
+	static const int protections[] = { PROT_READ, PROT_NONE, PROT_READ | PROT_EXEC };
+
+	(void)state;
+	for (unsigned k = 0; k < ARRAY_LEN(protections); k++) {
+		uint64_t pool;
+
+		fill_thp(1);
+		to_device(1, 0, PAGES_PER_BLOCK);
+		pool = staging_pool_bytes(&mig.staging);
+		assert_true(pool > 0);
+		assert_int_equal(mprotect(mem, LEN, protections[k]), 0);
+		if (k == 0 && !collapses(protections[k])) {
+			(void)home(1, 0, PAGES_PER_BLOCK);
+			assert_int_equal(mprotect(mem, LEN, PROT_READ | PROT_WRITE), 0);
+			skip(); /* a kernel before 6.18 */
+		}
+		assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+		assert_int_equal(moved[BLOCK_ORDER], 1);
+		assert_int_equal(used(), 0);
+		assert_true(is_huge(&sp, block(1)));
+		assert_int_equal(staging_pool_bytes(&mig.staging), pool);
+		assert_int_equal(mprotect(mem, LEN, PROT_READ | PROT_WRITE), 0);
+		assert_true(at_home(1, 0, PAGES_PER_BLOCK));
+		assert_true(is_huge(&sp, block(1)));
+	}
+}
+
+static void what_cannot_be_made_huge_again_comes_as_pages(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	assert_int_equal(mprotect(mem, LEN, PROT_READ), 0);
+	fail_set("madvise:1:22", NULL);
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+	fail_set(NULL, NULL);
+	assert_int_equal(used(), 0);
+	assert_int_equal(bits_at(block(1), BLOCK_BYTES), PM_PRESENT);
+	assert_int_equal(mprotect(mem, LEN, PROT_READ | PROT_WRITE), 0);
+	assert_true(at_home(1, 0, PAGES_PER_BLOCK));
+}
+
+/* The kernel is asked again when a page was in use. */
+static void what_is_busy_for_a_moment_is_made_huge_all_the_same(void **state)
+{
+	(void)state;
+	if (!collapses(PROT_READ))
+		skip();
+	fill_thp(1);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	assert_int_equal(mprotect(mem, LEN, PROT_READ), 0);
+	fail_set("madvise:1:11", NULL);
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+	assert_true(is_huge(&sp, block(1)));
 	assert_int_equal(mprotect(mem, LEN, PROT_READ | PROT_WRITE), 0);
 }
 
@@ -296,6 +371,9 @@ int main(void)
 		HUGE(what_is_dropped_on_the_way_does_not_arrive),
 		HUGE(a_folio_that_is_dropped_on_the_way_does_not_arrive),
 		HUGE(what_has_become_write_protected_comes_home),
+		HUGE(what_may_not_be_written_comes_home_huge),
+		HUGE(what_cannot_be_made_huge_again_comes_as_pages),
+		HUGE(what_is_busy_for_a_moment_is_made_huge_all_the_same),
 		HUGE(a_block_is_split_with_its_folio),
 	};
 	int r;
