@@ -148,7 +148,7 @@ static int move_span(struct space *sp, struct piece *p, struct span s, const str
 static void find_moved(struct space *sp, const struct piece *p, struct span s, struct pageset *ret_done)
 {
 	uint64_t at = p->slot + s.first * PAGE_BYTES, stop = p->slot + s.end * PAGE_BYTES;
-	struct pm_run runs[32];
+	struct pm_run runs[256];
 	unsigned nr;
 
 	while (at < stop) {
