@@ -10,7 +10,8 @@
  * list of them. A driver's whole duty is to copy bytes between host memory and an offset, and to answer honestly.
  *
  * What holds for every callback:
- * - it may be called from several threads at once, for different folios; for one folio calls come one after another;
+ * - it may be called from several threads at once, for different folios; for one folio calls come one after another, except
+ *   that several copy_outs may overlap: a process and its child after fork(2) read the same folio;
  * - it holds none of uhmm's locks, and must not call uhmm_to_device() and its like;
  * - it may run in a fault thread, while the program's threads wait for it - one of them perhaps inside malloc(): it
  *   must not call malloc(), nor touch memory that was given to uhmm. What it needs it allocates in open();

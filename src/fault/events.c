@@ -8,6 +8,7 @@
  *           have read this. Folios are freed; pages that Linux has are marked ZAP: until they have vanished nobody may
  *           take them out of the page table, or they would escape the discard and come back later.
  *   REMAP   mremap: what is known of the old place is known of the new one. An UNMAP of the old place follows.
+ *   FORK    a child has all that the program has: birth.c
  *
  * A part of a block splits it, and a part of a folio the folio, into the largest that hold; the device hears of it. A page in
  * somebody's claim is marked DEAD, and the claimer drops it.
@@ -96,7 +97,7 @@ static void put_words(struct migrator *m, struct entry_slot *words)
 /* Pages [first, end) of a block are gone, or (@removed) about to go. */
 static void drop_pages(struct reader *rd, struct entry_slot *b, unsigned first, unsigned end, bool removed)
 {
-	struct migrator *m = rd->faults->m;
+	struct migrator *m = rd->mover.m;
 	struct dropped d = { .m = m, .entry = rd->mover.folios.offset };
 	bool all = first == 0 && end == PAGES_PER_BLOCK;
 	struct entry_slot *words = all ? NULL : take_words(m);
@@ -124,7 +125,7 @@ static void drop_pages(struct reader *rd, struct entry_slot *b, unsigned first, 
 
 static void drop_range(struct reader *rd, uint64_t start, uint64_t end, bool removed)
 {
-	struct table *t = &rd->faults->m->sp->table;
+	struct table *t = &rd->mover.m->sp->table;
 
 	while (start < end) {
 		uint64_t stop = min_u64(block_down(start) + BLOCK_BYTES, end);
@@ -288,12 +289,12 @@ static void remap_block(struct migrator *m, uint64_t from, uint64_t to, uint64_t
 
 static void remap_range(struct reader *rd, uint64_t from, uint64_t end, uint64_t to)
 {
-	struct dropped d = { .m = rd->faults->m, .entry = rd->mover.folios.offset };
+	struct dropped d = { .m = rd->mover.m, .entry = rd->mover.folios.offset };
 
 	while (from < end) {
 		uint64_t len = min_u64(block_down(from) + BLOCK_BYTES, end) - from;
 
-		remap_block(rd->faults->m, from, to, len, &d);
+		remap_block(rd->mover.m, from, to, len, &d);
 		from += len;
 		to += len;
 	}
@@ -301,11 +302,12 @@ static void remap_range(struct reader *rd, uint64_t from, uint64_t end, uint64_t
 
 void event_apply(struct reader *rd, const struct uffd_message *msg)
 {
-	struct migrator *m = rd->faults->m;
+	struct migrator *m = rd->mover.m;
 
 	if (staging_is_window(&m->staging, msg->start, msg->end))
 		return;
-	space_changed(m->sp, msg->start, msg->end, 0);
+	if (msg->kind != UFFD_FORK)
+		space_changed(m->sp, msg->start, msg->end, 0);
 	switch (msg->kind) {
 	case UFFD_REMOVE:
 		drop_range(rd, msg->start, msg->end, true);
@@ -317,6 +319,9 @@ void event_apply(struct reader *rd, const struct uffd_message *msg)
 	case UFFD_REMAP:
 		atomic_fetch_add(&m->sp->event_seq, 1);
 		remap_range(rd, msg->start, msg->end, msg->to);
+		break;
+	case UFFD_FORK:
+		child_born(rd, msg->fd);
 		break;
 	default:
 		log_once(UHMM_LOG_WARN, "the userfaultfd sent a message of a kind that was not asked for");

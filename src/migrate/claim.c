@@ -209,7 +209,8 @@ static void claim_device_pages_locked(struct claim *c, struct entry_slot *words,
 
 		if (!is_on(e, device))
 			continue;
-		device = *ret_device = entry_device(e);
+		device = *ret_device = c->from_device = entry_device(e);
+		c->from = f->offset;
 		f->offset[i] = entry_offset(e);
 		f->order[i] = (uint8_t)entry_order(e);
 		entry_set(&words[i], entry_migrating(token_of_page(c->token, i)));
@@ -229,7 +230,9 @@ static bool claim_device_locked(struct claim *c, unsigned first, unsigned end, u
 			return true;
 		f->whole = true;
 		f->offset[0] = entry_offset(e);
-		*ret_device = entry_device(e);
+		*ret_device = c->from_device = entry_device(e);
+		c->from = f->offset;
+		c->from_whole = true;
 		entry_set(c->block, entry_migrating(c->token));
 		c->whole = true;
 		c->mine = pageset_all;

@@ -16,6 +16,7 @@
  * and claim_leave(). The functions below that need it enter by themselves when the caller has not.
  */
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -32,6 +33,16 @@ struct claim {
 	uint64_t token;            /* what my words carry, with the page in it */
 	bool known;                /* by its token: space.claims */
 	bool inside;               /* between claim_enter() and claim_leave() */
+
+	/*
+	 * Where the bytes are while the words do not say it, for a child that is forked now. One of them, or none: then the
+	 * program still has the pages. Written before the gate is entered, read by events.
+	 */
+	const uint64_t *from;      /* on a device: their offsets, as claim_device() gave them, */
+	unsigned from_device;
+	bool from_whole;           /* or the offset of the one folio of all */
+	uint64_t staged;           /* in a staging slot: those that are present there, each at its own offset */
+	_Atomic bool writing;      /* a device is writing to the folios, which are not lent; no lock is needed for it to end */
 
 	/* written by events, read inside the gate */
 	struct pageset moved;      /* of mine: mremap has taken them elsewhere, */

@@ -117,7 +117,8 @@ static int home_claimed(struct mover *mv, struct claim *c, uint64_t addr, struct
 	pageset_for_each_run(&c->mine, i, stop)
 		end = stop;
 	space_changed(mv->m->sp, addr + first * PAGE_BYTES, addr + end * PAGE_BYTES, 0);
-	if (!mv->folios.whole)
+	/* into a child's memory pages are copied, never moved */
+	if (!mv->folios.whole || dev->lender)
 		return home_pages(mv, c, dev, moved);
 	slot = staging_take_thp(&mv->m->staging);
 	if (slot)
