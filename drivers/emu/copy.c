@@ -47,10 +47,12 @@ static int copy_now(struct emu *e, const struct uhmm_seg *segs, unsigned nr, boo
 
 		if (segs[i].offset + segs[i].bytes > e->size)
 			return -EINVAL;
-		if (out)
+		if (out) {
 			uhmm_copy(segs[i].host, mine, segs[i].bytes);
-		else
+		} else {
+			emu_touch(e, segs[i].offset, segs[i].bytes);
 			uhmm_copy(mine, segs[i].host, segs[i].bytes);
+		}
 		bytes += segs[i].bytes;
 	}
 	if (began) {

@@ -117,4 +117,5 @@ const struct uhmm_driver uhmm_driver_emu = {
 	.fence_wait = emu_fence_wait,
 	.clear = emu_clear,
 	.folio_alloc = emu_folio_alloc,
+	.host_bytes = emu_host_bytes,
 };

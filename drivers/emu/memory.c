@@ -6,22 +6,44 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/pages.h"
 #include "drivers/emu/emu.h"
 
 int emu_memory_open(struct emu *e, char *ret_why, size_t why_bytes)
 {
 	e->memory = uhmm_host_alloc(e->size);
-	if (!e->memory)
+	if (e->memory)
+		e->touched = uhmm_host_reserve(block_up(e->size >> BLOCK_SHIFT));
+	if (!e->touched)
+		uhmm_host_free(e->memory, e->size);
+	if (!e->touched)
 		return err_why(ret_why, why_bytes, -ENOMEM, "there is no address space for %llu bytes",
 			       (unsigned long long)e->size);
-	if (e->populate)
+	if (e->populate) {
 		memset(e->memory, 0, e->size);
+		emu_touch(e, 0, e->size);
+	}
 	return 0;
 }
 
 void emu_memory_close(struct emu *e)
 {
+	uhmm_host_free(e->touched, block_up(e->size >> BLOCK_SHIFT));
 	uhmm_host_free(e->memory, e->size);
+}
+
+void emu_touch(struct emu *e, uint64_t offset, uint64_t bytes)
+{
+	for (uint64_t i = offset >> BLOCK_SHIFT; i << BLOCK_SHIFT < offset + bytes; i++)
+		if (!atomic_load_explicit(&e->touched[i], memory_order_relaxed) && !atomic_exchange(&e->touched[i], 1))
+			atomic_fetch_add_explicit(&e->touched_bytes, BLOCK_BYTES, memory_order_relaxed);
+}
+
+uint64_t emu_host_bytes(void *ctx)
+{
+	struct emu *e = ctx;
+
+	return atomic_load_explicit(&e->touched_bytes, memory_order_relaxed);
 }
 
 bool emu_take_failure(_Atomic int64_t *left)
@@ -46,6 +68,7 @@ int emu_clear(void *ctx, uint64_t offset, uint64_t bytes)
 {
 	struct emu *e = ctx;
 
+	emu_touch(e, offset, bytes);
 	memset(e->memory + offset, 0, bytes);
 	return 0;
 }

@@ -46,6 +46,7 @@ struct uhmm_device_info {
 	uint64_t folios[UHMM_NR_ORDERS];  /* allocated folios by order */
 	uint64_t metadata_bytes;          /* what uhmm keeps in host memory to manage it */
 	uint64_t open_ns;                 /* how long the library's own part of opening took */
+	uint64_t host_bytes;              /* host memory that its contents cost now: 0 unless the device is made of RAM */
 };
 
 /**

@@ -32,3 +32,13 @@ const struct uhmm_driver *uhmm_driver_get(unsigned n)
 	drivers_init();
 	return registry_get(n);
 }
+
+const struct uhmm_driver *uhmm_driver_find(const char *spec, const char **ret_options, char *ret_why, size_t why_bytes)
+{
+	if (!spec || !ret_options) {
+		err_why(ret_why, why_bytes, 0, "the spec and the place for the options must not be NULL");
+		return NULL;
+	}
+	drivers_init();
+	return registry_find(spec, ret_options, ret_why, why_bytes);
+}
