@@ -4,9 +4,9 @@
 #include "base/err.h"
 #include "device/registry.h"
 
-extern const struct uhmm_driver uhmm_driver_emu;
+extern const struct uhmm_driver uhmm_driver_emu, uhmm_driver_lz4, uhmm_driver_zstd;
 
-static const struct uhmm_driver *const built_in[] = { &uhmm_driver_emu };
+static const struct uhmm_driver *const built_in[] = { &uhmm_driver_emu, &uhmm_driver_zstd, &uhmm_driver_lz4 };
 
 static void add_all(void)
 {
