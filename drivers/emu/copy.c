@@ -156,9 +156,6 @@ int emu_engine_start(struct emu *e)
 	sigset_t all, before;
 	int err;
 
-	e->seg_memory = calloc(EMU_QUEUE * EMU_SEGS, sizeof(*e->seg_memory));
-	if (!e->seg_memory)
-		return -ENOMEM;
 	for (unsigned i = 0; i < EMU_QUEUE; i++)
 		e->queue[i].segs = e->seg_memory + i * EMU_SEGS;
 	pthread_mutex_init(&e->lock, NULL);
@@ -169,8 +166,6 @@ int emu_engine_start(struct emu *e)
 	err = pthread_create(&e->engine, NULL, engine, e);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	e->engine_runs = !err;
-	if (err)
-		free(e->seg_memory);
 	return -err;
 }
 
@@ -183,7 +178,6 @@ void emu_engine_stop(struct emu *e)
 	pthread_cond_signal(&e->posted);
 	pthread_mutex_unlock(&e->lock);
 	pthread_join(e->engine, NULL);
-	free(e->seg_memory);
 }
 
 /* ---- the callbacks ---- */

@@ -44,14 +44,15 @@ struct emu {
 	pthread_mutex_t lock;
 	pthread_cond_t posted, finished;
 	struct emu_copy queue[EMU_QUEUE];
-	struct uhmm_seg *seg_memory;
+	struct uhmm_seg *seg_memory; /* EMU_QUEUE * EMU_SEGS */
 	uint64_t last_copy;
 	int stop, engine_runs;
 	pthread_t engine;
 };
 
 /* memory.c */
-int emu_memory_open(struct emu *e, char *ret_why, size_t why_bytes);
+/* *@e is what was asked for; it becomes the device, in memory that is never the program's. */
+int emu_memory_open(struct emu **e, char *ret_why, size_t why_bytes);
 void emu_memory_close(struct emu *e);
 int emu_folio_alloc(void *ctx, uint64_t offset, unsigned order);
 int emu_clear(void *ctx, uint64_t offset, uint64_t bytes);

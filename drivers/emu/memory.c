@@ -9,27 +9,40 @@
 #include "base/pages.h"
 #include "drivers/emu/emu.h"
 
-int emu_memory_open(struct emu *e, char *ret_why, size_t why_bytes)
+/* The device itself, the segments of its queue, and a byte for each 2 MiB. */
+static uint64_t segs_bytes(void) { return EMU_QUEUE * EMU_SEGS * sizeof(struct uhmm_seg); }
+static uint64_t context_bytes(uint64_t size)
 {
-	e->memory = uhmm_host_alloc(e->size);
-	if (e->memory)
-		e->touched = uhmm_host_reserve(block_up(e->size >> BLOCK_SHIFT));
-	if (!e->touched)
-		uhmm_host_free(e->memory, e->size);
-	if (!e->touched)
-		return err_why(ret_why, why_bytes, -ENOMEM, "there is no address space for %llu bytes",
-			       (unsigned long long)e->size);
-	if (e->populate) {
-		memset(e->memory, 0, e->size);
-		emu_touch(e, 0, e->size);
+	return block_up(sizeof(struct emu) + segs_bytes() + (size >> BLOCK_SHIFT));
+}
+
+int emu_memory_open(struct emu **e, char *ret_why, size_t why_bytes)
+{
+	uint64_t size = (*e)->size;
+	struct emu *dev = uhmm_host_reserve(context_bytes(size));
+	char *memory = uhmm_host_alloc(size);
+
+	if (!memory || !dev) {
+		uhmm_host_free(memory, size);
+		uhmm_host_free(dev, context_bytes(size));
+		return err_why(ret_why, why_bytes, -ENOMEM, "there is no address space for %llu bytes", (unsigned long long)size);
 	}
+	memcpy(dev, *e, sizeof(*dev));
+	dev->memory = memory;
+	dev->seg_memory = (struct uhmm_seg *)(void *)(dev + 1);
+	dev->touched = (_Atomic uint8_t *)dev->seg_memory + segs_bytes();
+	if (dev->populate) {
+		memset(memory, 0, size);
+		emu_touch(dev, 0, size);
+	}
+	*e = dev;
 	return 0;
 }
 
 void emu_memory_close(struct emu *e)
 {
-	uhmm_host_free(e->touched, block_up(e->size >> BLOCK_SHIFT));
 	uhmm_host_free(e->memory, e->size);
+	uhmm_host_free(e, context_bytes(e->size));
 }
 
 void emu_touch(struct emu *e, uint64_t offset, uint64_t bytes)

@@ -165,7 +165,7 @@ static int memory_init(struct packed *p)
 int packed_open(const struct codec *codec, const char *options, struct uhmm_driver_props *ret_props, void **ret_ctx,
 		char *ret_why, size_t why_bytes)
 {
-	struct packed *p = calloc(1, sizeof(*p));
+	struct packed *p = uhmm_host_reserve(block_up(sizeof(*p))); /* the program's heap may be what is away */
 	struct worker *w;
 	int r;
 
@@ -206,7 +206,7 @@ void packed_close(void *ctx)
 	uhmm_host_free(p->units_touched, touched_bytes(p));
 	uhmm_host_free(p->units, units_bytes(p));
 	heap_fini(&p->heap);
-	free(p);
+	uhmm_host_free(p, block_up(sizeof(*p)));
 }
 
 uint64_t packed_host_bytes(void *ctx)

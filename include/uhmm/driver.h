@@ -13,7 +13,8 @@
  * - it may be called from several threads at once, for different folios; for one folio calls come one after another;
  * - it holds none of uhmm's locks, and must not call uhmm_to_device() and its like;
  * - it may run in a fault thread, while the program's threads wait for it - one of them perhaps inside malloc(): it
- *   must not call malloc(), nor touch memory that was given to uhmm. What it needs it allocates in open();
+ *   must not call malloc(), nor touch memory that was given to uhmm - malloc()'s own may be. What it needs it takes from
+ *   uhmm_host_alloc() and its like in open(), its context too;
  * - a failure is a negative errno and leaves things as they were: uhmm keeps the source until a copy has succeeded.
  *
  * "emu" (drivers/emu) is the specification: what is not said here is what emu does.
