@@ -11,7 +11,7 @@
 #define NR_STEPS   100000u
 #define NR_THREADS 4u
 #define PAGES      4096u /* of the device, at most: 16 MiB */
-#define SECONDS    40    /* a device of disks may be too slow for all of them */
+#define SECONDS    20    /* a device of disks may be too slow for all of them */
 
 static struct direct dev;
 static unsigned nr_pages;
