@@ -11,7 +11,7 @@ extern "C" {
 /**
  * uhmm_device_open() - open a device and attach it to a space
  * @space:   an open space
- * @spec:    "driver:key=value,key=value", e.g. "emu:size=1G,latency=20us"; uhmm.7 lists drivers and keys
+ * @spec:    "driver:key=value,key=value", e.g. "emu:size=1G,latency=20us"; uhmm-devices.7 lists them
  * @ret_dev: the device
  *
  * Return: 0;
