@@ -156,7 +156,7 @@ UHMM_API const struct uhmm_driver *uhmm_driver_find(const char *spec, const char
 UHMM_API void *uhmm_host_alloc(size_t bytes);
 
 /**
- * uhmm_host_reserve() - as uhmm_host_alloc(), but in base pages
+ * uhmm_host_reserve() - as uhmm_host_alloc(), but in base pages, and aligned to 4096 only
  * @bytes: a multiple of 2 MiB
  *
  * For what is used here and there, or given back in small parts by uhmm_host_discard(): 4 KiB is the unit in which it
