@@ -161,6 +161,7 @@ int uhmm_device_query(struct uhmm_device *dev, struct uhmm_device_info *ret)
 		info.folios[k] = counter_get(&d->buddy.nr_folios[k]);
 	info.metadata_bytes = buddy_metadata_bytes(&d->buddy);
 	info.open_ns = d->open_ns;
+	info.host_bytes = device_host_bytes(d);
 	memcpy(ret, &info, ret->sz < sizeof(info) ? ret->sz : sizeof(info));
 	return 0;
 }

@@ -143,6 +143,8 @@ void *map_own(uint64_t bytes, unsigned flags)
 	}
 	if (flags & MAP_OWN_HUGE)
 		(void)madvise(mem, bytes, MADV_HUGEPAGE); /* without THP it is merely slower */
+	if (flags & MAP_OWN_SMALL)
+		(void)madvise(mem, bytes, MADV_NOHUGEPAGE); /* a kernel without THP refuses, and is right */
 	return mem;
 }
 

@@ -12,6 +12,7 @@
 
 #define MAP_OWN_HUGE    (1u << 0) /* aligned to 2 MiB and advised to be huge */
 #define MAP_OWN_INHERIT (1u << 1) /* a child of fork has it too */
+#define MAP_OWN_SMALL   (1u << 2) /* never huge */
 
 /* @bytes of zeros that cost nothing until they are touched, aligned to @bytes' kind. Return: NULL when there is none. */
 void *map_own(uint64_t bytes, unsigned flags);
