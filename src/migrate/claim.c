@@ -59,26 +59,28 @@ void claim_leave(struct claim *c)
  */
 static void settle_zaps_inside(struct claim *c)
 {
+	struct pageset holes = { 0 };
 	struct pm_run runs[64];
-	uint64_t stop;
+	uint64_t at = c->addr;
 	unsigned nr;
 
-	if (pagemap_scan(c->sp->pagemap_fd, c->addr, c->addr + BLOCK_BYTES, runs, ARRAY_LEN(runs), &nr, &stop))
-		return;
+	while (at < c->addr + BLOCK_BYTES) {
+		if (pagemap_scan(c->sp->pagemap_fd, at, c->addr + BLOCK_BYTES, runs, ARRAY_LEN(runs), &nr, &at))
+			return;
+		for (unsigned k = 0; k < nr; k++)
+			for (uint64_t hole = runs[k].start; !runs[k].bits && hole < runs[k].end; hole += PAGE_BYTES)
+				pageset_add(&holes, page_in_block(hole));
+	}
 	block_lock(c->block);
 	if (entry_state(entry_get(c->block)) == ENTRY_SYSTEM) {
-		if (nr == 1 && stop == c->addr + BLOCK_BYTES && !runs[0].bits)
+		if (pageset_count(&holes) == PAGES_PER_BLOCK)
 			entry_set(c->block, entry_system());
 	} else if (entry_state(entry_get(c->block)) == ENTRY_TABLE) {
 		struct entry_slot *words = entry_table(entry_get(c->block));
 
-		for (unsigned k = 0; k < nr; k++) {
-			if (runs[k].bits)
-				continue;
-			for (uint64_t at = runs[k].start; at < runs[k].end; at += PAGE_BYTES)
-				if (entry_state(entry_get(&words[page_in_block(at)])) == ENTRY_SYSTEM)
-					entry_set(&words[page_in_block(at)], entry_system());
-		}
+		pageset_for_each(&holes, i)
+			if (entry_state(entry_get(&words[i])) == ENTRY_SYSTEM)
+				entry_set(&words[i], entry_system());
 		block_collapse(&c->sp->table, c->block);
 	}
 	block_unlock(c->block);
