@@ -11,7 +11,7 @@
  *   MIGRATING  home or within a device: the claim says which folio has the bytes; lent
  *              to a device: what has been taken out of the program is in a staging slot, and is copied into the child at
  *              once. Only a fork without fork handlers meets this; the others stop migrations before (api/fork.c)
- *              a hole that is being filled: the child has a hole
+ *              a hole that is being filled, or dead: the child has a hole
  *
  * A folio that the program frees from now on is withheld while it is lent (device/lend.c). What a device writes to a folio is
  * held up as long (mirror/access.c).
@@ -48,7 +48,8 @@ static struct entry lent_word(struct space *from, struct entry e, uint64_t *ret_
 		/* a lost page is poisoned, and so is the child's: the kernel has copied that */
 		return entry_has(e, ENTRY_LOST) ? entry_system() : entry_on_device(entry_device(e), entry_offset(e), entry_order(e));
 	}
-	if (entry_state(e) != ENTRY_MIGRATING)
+	/* dead: the program has discarded the page, or unmapped it and mapped another; the claimer drops the bytes */
+	if (entry_state(e) != ENTRY_MIGRATING || entry_has(e, ENTRY_DEAD))
 		return entry_system();
 	c = claim_of(from, e);
 	i = token_page(entry_token(e));

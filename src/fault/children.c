@@ -199,17 +199,42 @@ static int visit_give(void *ctx, uint64_t addr, struct entry_slot *b)
 	return 1;
 }
 
+/* Return: something of the block is lent. Context: inside the child's gate, and nothing is claimed. */
+static int visit_lent(void *ctx, uint64_t addr, struct entry_slot *b)
+{
+	enum entry_state state;
+
+	(void)ctx;
+	(void)addr;
+	block_lock(b);
+	state = entry_state(entry_get(b));
+	for (unsigned i = 0; state == ENTRY_TABLE && i < PAGES_PER_BLOCK; i++)
+		if (entry_state(entry_get(&entry_table(entry_get(b))[i])) == ENTRY_DEVICE)
+			state = ENTRY_DEVICE;
+	block_unlock(b);
+	return state == ENTRY_DEVICE;
+}
+
+/* mremap may carry pages past a walk, and a child that never stops doing so must not hold up a fork: inside its gate it cannot. */
+static bool has_everything(struct child *c)
+{
+	int lent;
+
+	gate_enter(&c->sp.gate, GATE_MOVES);
+	lent = table_walk(&c->sp.table, 0, EVERYTHING, visit_lent, NULL);
+	gate_leave(&c->sp.gate, GATE_MOVES);
+	return !lent;
+}
+
 /* The next block that has something. Return: nothing is left. */
 static bool give_some(struct children *ch, struct child *c)
 {
 	struct giving g = { ch, c };
 
-	if (!c->cursor)
-		c->seq = atomic_load(&c->sp.event_seq);
 	if (table_walk(&c->sp.table, c->cursor, EVERYTHING, visit_give, &g))
 		return false;
 	c->cursor = 0;
-	return atomic_load(&c->sp.event_seq) == c->seq;
+	return has_everything(c);
 }
 
 /* ---- from birth to the end ---- */

@@ -33,8 +33,7 @@ struct child {
 	struct migrator m;        /* its devices are loans; it has no staging */
 	uint64_t born_ns;
 	bool touched;             /* has faulted on a device's page */
-	uint64_t cursor;          /* blocks below have been given to it, */
-	uint64_t seq;             /* unless mremap has carried something there: event_seq when the cursor was at 0 */
+	uint64_t cursor;          /* blocks below have been given to it, unless mremap has carried something there */
 };
 
 struct children {
