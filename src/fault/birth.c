@@ -33,6 +33,7 @@ struct birth {
 	struct reader *rd;
 	struct space *from;
 	struct child *child;
+	bool lent; /* anything */
 };
 
 /* ---- words ---- */
@@ -93,8 +94,10 @@ static void lend_page(struct birth *x, uint64_t addr, struct entry e, uint64_t *
 {
 	struct entry lent = lent_word(x->from, e, ret_staged);
 
-	if (entry_state(lent) == ENTRY_DEVICE)
-		put(&child_table(x->child, addr)[page_in_block(addr)], lent);
+	if (entry_state(lent) != ENTRY_DEVICE)
+		return;
+	x->lent = true;
+	put(&child_table(x->child, addr)[page_in_block(addr)], lent);
 }
 
 /* A block that is one word. */
@@ -104,8 +107,10 @@ static void lend_block(struct birth *x, uint64_t addr, struct entry e, uint64_t 
 
 	for (unsigned i = 1; *ret_staged && i < PAGES_PER_BLOCK; i++)
 		ret_staged[i] = ret_staged[0] + i * PAGE_BYTES;
-	if (entry_state(lent) == ENTRY_DEVICE)
-		put(child_block(x->child, addr), entry_on_device(entry_device(lent), entry_offset(lent), BLOCK_ORDER));
+	if (entry_state(lent) != ENTRY_DEVICE)
+		return;
+	x->lent = true;
+	put(child_block(x->child, addr), entry_on_device(entry_device(lent), entry_offset(lent), BLOCK_ORDER));
 }
 
 /* ---- staged pages ---- */
@@ -197,7 +202,9 @@ static struct child *child_make(struct children *ch, int fd, const struct uffd *
 	c->sp.uffd = (struct uffd){ .fd = fd, .features = like->features, .user_mode_only = like->user_mode_only,
 				    .fork_events = true, .path = like->path };
 	c->sp.procmap.fd = c->sp.pagemap_fd = c->sp.tasks_fd = -1;
-	c->sp.canary = ch->faults->m->sp->canary;
+	/* the program's canary is not inherited: its place is free in the child, and mremap could put lent pages down there,
+	 * which then would get zeros. A page of the library's code is no memory that is watched */
+	c->sp.canary = page_down((uintptr_t)child_born);
 	gate_init(&c->sp.gate);
 	c->m.sp = &c->sp;
 	c->born_ns = clock_ns();
@@ -229,6 +236,8 @@ void child_born(struct reader *rd, int fd)
 	atomic_fetch_add(&ch->nr_alive, 1);
 	(void)table_walk(&from->sp->table, 0, EVERYTHING, visit_block, &x);
 
+	if (!x.lent)
+		x.child->born_ns = 0; /* there is nothing to wait for */
 	x.child->next = atomic_load(&ch->newborn);
 	while (!atomic_compare_exchange_weak(&ch->newborn, &x.child->next, x.child))
 		;

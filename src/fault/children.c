@@ -35,7 +35,7 @@ bool child_read(struct reader *rd, struct child *c)
 	int r;
 
 	gate_enter(&c->sp.gate, GATE_EVENTS);
-	r = uffd_read(&c->sp.uffd, &msg);
+	r = faults_read(rd->faults, &c->sp.uffd, &msg);
 	if (r > 0 && msg.kind != UFFD_FAULT) {
 		rd->mover.m = &c->m;
 		event_apply(rd, &msg);
@@ -278,7 +278,7 @@ static void settle(struct children *ch, struct child *c)
 	}
 	table_fini(&c->sp.table);
 	map_own_free(c, sizeof(*c));
-	faults_refill_spare(ch->faults);
+	faults_refill_spares(ch->faults);
 	atomic_fetch_sub(&ch->nr_alive, 1);
 	atomic_fetch_add(&ch->settled, 1);
 	thread_wake(&ch->settled, INT32_MAX);
@@ -346,6 +346,11 @@ void children_await(struct children *ch)
 			return;
 		thread_wait(&ch->settled, seen);
 	}
+}
+
+void children_forget_device(struct children *ch, unsigned index)
+{
+	memset(&ch->loan[index], 0, sizeof(ch->loan[index]));
 }
 
 int children_init(struct children *ch, struct faults *f)

@@ -159,22 +159,21 @@ static void lose_page(struct reader *rd, uint64_t addr, int error)
 
 	while (split_block(m, addr))
 		sched_yield();
-	block_lock(b);
-	e = block_page(b, page_in_block(addr), &s);
-	if (entry_state(e) == ENTRY_DEVICE)
-		entry_mark(s, ENTRY_LOST, 0);
-	block_unlock(b);
-	if (entry_state(e) != ENTRY_DEVICE) { /* dropped by the program, or brought home by somebody: ask again */
-		uffd_wake(&m->sp->uffd, addr, PAGE_BYTES);
-		return;
-	}
+	/* inside the gate: a page that says it is lost is poisoned, also for a child that is born now (birth.c) */
 	while (r == UFFD_E_AGAIN) {
-		/* inside the gate: it may have been dropped since, and other memory be there */
 		gate_enter(&m->sp->gate, GATE_MOVES);
-		r = UFFD_E_MISSING;
-		if (entry_state(table_peek(&m->sp->table, addr)) == ENTRY_DEVICE)
+		e = table_peek(&m->sp->table, addr);
+		if (entry_state(e) == ENTRY_DEVICE)
 			r = uffd_poison(&m->sp->uffd, addr, PAGE_BYTES);
+		block_lock(b);
+		if (r != UFFD_E_AGAIN && entry_state(block_page(b, page_in_block(addr), &s)) == ENTRY_DEVICE && s != b)
+			entry_mark(s, ENTRY_LOST, 0);
+		block_unlock(b);
 		gate_leave(&m->sp->gate, GATE_MOVES);
+		if (entry_state(e) != ENTRY_DEVICE) { /* dropped by the program, or brought home by somebody: ask again */
+			uffd_wake(&m->sp->uffd, addr, PAGE_BYTES);
+			return;
+		}
 	}
 	counter_add(&m->sp->counters.fault_lost, 1);
 	log_say(UHMM_LOG_ERROR, "the page at 0x%llx cannot be read back from device %s, offset 0x%llx (%s): whoever touches it "
