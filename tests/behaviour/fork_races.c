@@ -191,43 +191,6 @@ static void wiped_memory_is_wiped_without_a_free_descriptor(void **state)
 	forget(mem, BYTES);
 }
 
-static int gate_open[2];
-
-static int ends_when_it_may(char *mem)
-{
-	char c;
-
-	return read(gate_open[0], &c, 1) != 1;
-}
-
-/* What the second child inherits, the first one must not need. */
-static void a_child_needs_nothing_of_its_younger_brothers(void **state)
-{
-	char *mem = map_anon(BYTES + BLOCK, true, true);
-	pid_t first, second;
-
-	fill_pattern(mem, BYTES, SEED);
-	go(mem, BYTES + BLOCK);
-	assert_int_equal(pipe(gate_open), 0);
-	*told = 0;
-	first = _Fork();
-	if (!first) {
-		alarm(60);
-		while (!*told)
-			sched_yield();
-		_exit(check_pattern(mem, BYTES, SEED) != -1 || check_zero(mem + BYTES, BLOCK) != -1 || munmap(mem, BYTES + BLOCK));
-	}
-	second = start_by(_Fork, ends_when_it_may, mem);
-	assert_int_equal(madvise(mem, PAGE, MADV_DONTNEED), 0); /* both are known now */
-	*told = 1;
-	assert_int_equal(outcome_of(first), 0);
-	assert_int_equal(write(gate_open[1], "", 1), 1);
-	assert_int_equal(outcome_of(second), 0);
-	close(gate_open[0]);
-	close(gate_open[1]);
-	forget(mem, BYTES + BLOCK);
-}
-
 /* ---- memory that a child does not inherit ---- */
 
 static char *not_inherited;
@@ -260,7 +223,7 @@ static void what_is_not_inherited_is_not_given_at_its_place(void **state)
 	}
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_discarded_on_its_way_home_is_zero_in_a_child),
@@ -268,12 +231,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_device_that_takes_anothers_place_is_lent_as_it_is),
 		cmocka_unit_test(a_childs_child_needs_no_free_descriptor_either),
 		cmocka_unit_test(wiped_memory_is_wiped_without_a_free_descriptor),
-		cmocka_unit_test(a_child_needs_nothing_of_its_younger_brothers),
 		cmocka_unit_test(what_is_not_inherited_is_not_given_at_its_place),
 	};
 
-	if (argc > 1)
-		cmocka_set_test_filter(argv[1]);
 	rig_open("emu:size=64M");
 	if (!serves_children())
 		support_skip("no fork events here: everything comes home before a fork");
