@@ -191,7 +191,7 @@ static int visit_block(void *ctx, uint64_t addr, struct entry_slot *b)
 
 /* ---- the child ---- */
 
-static struct child *child_make(struct children *ch, int fd, const struct uffd *like)
+static struct child *child_make(int fd, const struct uffd *like)
 {
 	struct child *c;
 
@@ -231,7 +231,7 @@ void child_born(struct reader *rd, int fd)
 	struct birth x = { .rd = rd, .from = from->sp };
 	uint64_t one = 1;
 
-	x.child = child_make(ch, fd, &from->sp->uffd);
+	x.child = child_make(fd, &from->sp->uffd);
 	borrow(ch, x.child, from);
 	atomic_fetch_add(&ch->nr_alive, 1);
 	(void)table_walk(&from->sp->table, 0, EVERYTHING, visit_block, &x);
