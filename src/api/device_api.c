@@ -127,6 +127,7 @@ int uhmm_device_close(struct uhmm_device *dev)
 	atomic_store_explicit(&space->migrator.devices[dev->dev.index], NULL, memory_order_release);
 	gate_await_events(&space->sp.gate); /* a child that is being born may borrow it, */
 	children_await(&space->faults.children);
+	children_forget_device(&space->faults.children, dev->dev.index);
 	device_close(&dev->dev);
 	mirror_forget(&space->mirror, dev->dev.index);
 	if (dev->companion_of)

@@ -4,6 +4,7 @@
  * workers run on top of them.
  */
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -190,6 +191,10 @@ int uhmm_close(struct uhmm_space *space)
 	atomic_store(&current, NULL);
 	jobs_fini(&space->jobs);
 	vma_disarm_all(&space->sp);
+	/* a child of _Fork() may be about to be born, and would find nobody who serves it: those after it inherit no watch */
+	while (uffd_held_up(&space->sp.uffd, space->sp.canary))
+		sched_yield();
+	gate_await_events(&space->sp.gate);
 	/* nothing is away: faults that still come are touches of holes, which the kernel fills once nobody watches */
 	faults_fini(&space->faults);
 	mirror_fini(&space->mirror);

@@ -11,7 +11,7 @@
  *   MIGRATING  home or within a device: the claim says which folio has the bytes; lent
  *              to a device: what has been taken out of the program is in a staging slot, and is copied into the child at
  *              once. Only a fork without fork handlers meets this; the others stop migrations before (api/fork.c)
- *              a hole that is being filled: the child has a hole
+ *              a hole that is being filled, or dead: the child has a hole
  *
  * A folio that the program frees from now on is withheld while it is lent (device/lend.c). What a device writes to a folio is
  * held up as long (mirror/access.c).
@@ -33,6 +33,7 @@ struct birth {
 	struct reader *rd;
 	struct space *from;
 	struct child *child;
+	bool lent; /* anything */
 };
 
 /* ---- words ---- */
@@ -48,7 +49,8 @@ static struct entry lent_word(struct space *from, struct entry e, uint64_t *ret_
 		/* a lost page is poisoned, and so is the child's: the kernel has copied that */
 		return entry_has(e, ENTRY_LOST) ? entry_system() : entry_on_device(entry_device(e), entry_offset(e), entry_order(e));
 	}
-	if (entry_state(e) != ENTRY_MIGRATING)
+	/* dead: the program has discarded the page, or unmapped it and mapped another; the claimer drops the bytes */
+	if (entry_state(e) != ENTRY_MIGRATING || entry_has(e, ENTRY_DEAD))
 		return entry_system();
 	c = claim_of(from, e);
 	i = token_page(entry_token(e));
@@ -92,8 +94,10 @@ static void lend_page(struct birth *x, uint64_t addr, struct entry e, uint64_t *
 {
 	struct entry lent = lent_word(x->from, e, ret_staged);
 
-	if (entry_state(lent) == ENTRY_DEVICE)
-		put(&child_table(x->child, addr)[page_in_block(addr)], lent);
+	if (entry_state(lent) != ENTRY_DEVICE)
+		return;
+	x->lent = true;
+	put(&child_table(x->child, addr)[page_in_block(addr)], lent);
 }
 
 /* A block that is one word. */
@@ -103,8 +107,10 @@ static void lend_block(struct birth *x, uint64_t addr, struct entry e, uint64_t 
 
 	for (unsigned i = 1; *ret_staged && i < PAGES_PER_BLOCK; i++)
 		ret_staged[i] = ret_staged[0] + i * PAGE_BYTES;
-	if (entry_state(lent) == ENTRY_DEVICE)
-		put(child_block(x->child, addr), entry_on_device(entry_device(lent), entry_offset(lent), BLOCK_ORDER));
+	if (entry_state(lent) != ENTRY_DEVICE)
+		return;
+	x->lent = true;
+	put(child_block(x->child, addr), entry_on_device(entry_device(lent), entry_offset(lent), BLOCK_ORDER));
 }
 
 /* ---- staged pages ---- */
@@ -185,7 +191,7 @@ static int visit_block(void *ctx, uint64_t addr, struct entry_slot *b)
 
 /* ---- the child ---- */
 
-static struct child *child_make(struct children *ch, int fd, const struct uffd *like)
+static struct child *child_make(int fd, const struct uffd *like)
 {
 	struct child *c;
 
@@ -196,7 +202,9 @@ static struct child *child_make(struct children *ch, int fd, const struct uffd *
 	c->sp.uffd = (struct uffd){ .fd = fd, .features = like->features, .user_mode_only = like->user_mode_only,
 				    .fork_events = true, .path = like->path };
 	c->sp.procmap.fd = c->sp.pagemap_fd = c->sp.tasks_fd = -1;
-	c->sp.canary = ch->faults->m->sp->canary;
+	/* the program's canary is not inherited: its place is free in the child, and mremap could put lent pages down there,
+	 * which then would get zeros. A page of the library's code is no memory that is watched */
+	c->sp.canary = page_down((uintptr_t)child_born);
 	gate_init(&c->sp.gate);
 	c->m.sp = &c->sp;
 	c->born_ns = clock_ns();
@@ -223,11 +231,13 @@ void child_born(struct reader *rd, int fd)
 	struct birth x = { .rd = rd, .from = from->sp };
 	uint64_t one = 1;
 
-	x.child = child_make(ch, fd, &from->sp->uffd);
+	x.child = child_make(fd, &from->sp->uffd);
 	borrow(ch, x.child, from);
 	atomic_fetch_add(&ch->nr_alive, 1);
 	(void)table_walk(&from->sp->table, 0, EVERYTHING, visit_block, &x);
 
+	if (!x.lent)
+		x.child->born_ns = 0; /* there is nothing to wait for */
 	x.child->next = atomic_load(&ch->newborn);
 	while (!atomic_compare_exchange_weak(&ch->newborn, &x.child->next, x.child))
 		;

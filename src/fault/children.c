@@ -35,7 +35,7 @@ bool child_read(struct reader *rd, struct child *c)
 	int r;
 
 	gate_enter(&c->sp.gate, GATE_EVENTS);
-	r = uffd_read(&c->sp.uffd, &msg);
+	r = faults_read(rd->faults, &c->sp.uffd, &msg);
 	if (r > 0 && msg.kind != UFFD_FAULT) {
 		rd->mover.m = &c->m;
 		event_apply(rd, &msg);
@@ -201,17 +201,42 @@ static int visit_give(void *ctx, uint64_t addr, struct entry_slot *b)
 	return 1;
 }
 
+/* Return: something of the block is lent. Context: inside the child's gate, and nothing is claimed. */
+static int visit_lent(void *ctx, uint64_t addr, struct entry_slot *b)
+{
+	enum entry_state state;
+
+	(void)ctx;
+	(void)addr;
+	block_lock(b);
+	state = entry_state(entry_get(b));
+	for (unsigned i = 0; state == ENTRY_TABLE && i < PAGES_PER_BLOCK; i++)
+		if (entry_state(entry_get(&entry_table(entry_get(b))[i])) == ENTRY_DEVICE)
+			state = ENTRY_DEVICE;
+	block_unlock(b);
+	return state == ENTRY_DEVICE;
+}
+
+/* mremap may carry pages past a walk, and a child that never stops doing so must not hold up a fork: inside its gate it cannot. */
+static bool has_everything(struct child *c)
+{
+	int lent;
+
+	gate_enter(&c->sp.gate, GATE_MOVES);
+	lent = table_walk(&c->sp.table, 0, EVERYTHING, visit_lent, NULL);
+	gate_leave(&c->sp.gate, GATE_MOVES);
+	return !lent;
+}
+
 /* The next block that has something. Return: nothing is left. */
 static bool give_some(struct children *ch, struct child *c)
 {
 	struct giving g = { ch, c };
 
-	if (!c->cursor)
-		c->seq = atomic_load(&c->sp.event_seq);
 	if (table_walk(&c->sp.table, c->cursor, EVERYTHING, visit_give, &g))
 		return false;
 	c->cursor = 0;
-	return atomic_load(&c->sp.event_seq) == c->seq;
+	return has_everything(c);
 }
 
 /* ---- from birth to the end ---- */
@@ -255,7 +280,7 @@ static void settle(struct children *ch, struct child *c)
 	}
 	table_fini(&c->sp.table);
 	map_own_free(c, sizeof(*c));
-	faults_refill_spare(ch->faults);
+	faults_refill_spares(ch->faults);
 	atomic_fetch_sub(&ch->nr_alive, 1);
 	atomic_fetch_add(&ch->settled, 1);
 	thread_wake(&ch->settled, INT32_MAX);
@@ -323,6 +348,11 @@ void children_await(struct children *ch)
 			return;
 		thread_wait(&ch->settled, seen);
 	}
+}
+
+void children_forget_device(struct children *ch, unsigned index)
+{
+	memset(&ch->loan[index], 0, sizeof(ch->loan[index]));
 }
 
 int children_init(struct children *ch, struct faults *f)

@@ -155,27 +155,26 @@ static void lose_page(struct reader *rd, uint64_t addr, int error)
 	struct entry_slot *b = table_block(&m->sp->table, addr, false), *s;
 	int r = UFFD_E_AGAIN;
 	struct entry e;
-	bool lost;
+	bool here;
 
 	while (split_range(m, block_down(addr), page_in_block(addr), page_in_block(addr) + 1))
 		sched_yield();
-	block_lock(b);
-	e = block_page(b, page_in_block(addr), &s);
-	lost = entry_state(e) == ENTRY_DEVICE && !entry_order(e);
-	if (lost)
-		entry_mark(s, ENTRY_LOST, 0);
-	block_unlock(b);
-	if (!lost) { /* dropped by the program, or brought home by somebody: ask again */
-		uffd_wake(&m->sp->uffd, addr, PAGE_BYTES);
-		return;
-	}
+	/* inside the gate: a page that says it is lost is poisoned, also for a child that is born now (birth.c) */
 	while (r == UFFD_E_AGAIN) {
-		/* inside the gate: it may have been dropped since, and other memory be there */
 		gate_enter(&m->sp->gate, GATE_MOVES);
-		r = UFFD_E_MISSING;
-		if (entry_state(table_peek(&m->sp->table, addr)) == ENTRY_DEVICE)
+		e = table_peek(&m->sp->table, addr);
+		here = entry_state(e) == ENTRY_DEVICE && !entry_order(e);
+		if (here)
 			r = uffd_poison(&m->sp->uffd, addr, PAGE_BYTES);
+		block_lock(b);
+		if (r != UFFD_E_AGAIN && block_page(b, page_in_block(addr), &s).bits == e.bits)
+			entry_mark(s, ENTRY_LOST, 0);
+		block_unlock(b);
 		gate_leave(&m->sp->gate, GATE_MOVES);
+		if (!here) { /* dropped by the program, or brought home by somebody: ask again */
+			uffd_wake(&m->sp->uffd, addr, PAGE_BYTES);
+			return;
+		}
 	}
 	counter_add(&m->sp->counters.fault_lost, 1);
 	log_say(UHMM_LOG_ERROR, "the page at 0x%llx cannot be read back from device %s, offset 0x%llx (%s): whoever touches it "
