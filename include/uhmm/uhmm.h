@@ -18,6 +18,7 @@
 #include "uhmm/device.h"
 #include "uhmm/error.h"
 #include "uhmm/mirror.h"
+#include "uhmm/range.h"
 #include "uhmm/space.h"
 #include "uhmm/stats.h"
 

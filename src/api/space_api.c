@@ -177,6 +177,10 @@ int uhmm_close(struct uhmm_space *space)
 	r = check_process("uhmm_close", space);
 	if (r)
 		return r;
+	if (atomic_load(&space->sp.notifiers.nr)) {
+		log_say(UHMM_LOG_ERROR, "uhmm_close(): %u notifiers have not been removed", atomic_load(&space->sp.notifiers.nr));
+		return -EBUSY;
+	}
 	jobs_wait_detached(&space->jobs, NULL);
 	for (unsigned i = 1; i < MAX_DEVICES; i++) {
 		struct uhmm_device *dev = device_handle(space, i);

@@ -280,6 +280,7 @@ void event_apply(struct reader *rd, const struct uffd_message *msg)
 		drop_range(rd, msg->start, msg->end, false);
 		break;
 	case UFFD_REMAP:
+		space_changed(m->sp, msg->to, msg->to + (msg->end - msg->start), 0);
 		atomic_fetch_add(&m->sp->event_seq, 1);
 		remap_range(rd, msg->start, msg->end, msg->to);
 		break;
