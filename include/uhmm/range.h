@@ -39,7 +39,9 @@ struct uhmm_migrate;
  * @end:   end of the piece
  *
  * Called before the pages go: a migration goes on, and what munmap(), mremap() or a discard drops from a device is freed, only when
- * it has returned. When it returns the device must not use what it knew of the piece any more.
+ * it has returned. When it returns the device must not use what it knew of the piece any more. What munmap() and its like take
+ * from Linux's own memory is gone when it is called, a moment after they have returned; uhmm_notifier_read_retry() knows of it at
+ * once.
  *
  * Context: any thread, also a fault thread, several at once; none of the library's locks is held, but no event of the address
  * space is applied meanwhile. So it must not call uhmm but for uhmm_notifier_read_retry(), must not call malloc(), must not touch
