@@ -17,6 +17,7 @@
 
 #include "uhmm/device.h"
 #include "uhmm/error.h"
+#include "uhmm/migrate.h"
 #include "uhmm/mirror.h"
 #include "uhmm/range.h"
 #include "uhmm/space.h"

@@ -73,9 +73,12 @@ int uhmm_device_open(struct uhmm_space *space, const char *spec, struct uhmm_dev
 /* What is in flight to it ends up there or at home; so it is emptied until nothing is allocated, or a round brings back nothing. */
 int device_empty(struct uhmm_space *space, struct device *dev)
 {
+	_Atomic uint64_t *loose = &space->manuals.loose.bytes[dev->index];
 	struct tally t;
 
-	while (buddy_used_bytes(&dev->buddy)) {
+	if (atomic_load(&space->manuals.nr_on[dev->index]))
+		return -EBUSY; /* a migration by hand has some in its hands, perhaps this very thread's */
+	while (buddy_used_bytes(&dev->buddy) > atomic_load(loose)) {
 		uint64_t before = buddy_used_bytes(&dev->buddy);
 
 		jobs_run(&space->jobs, JOB_TO_SYSTEM, 0, UINT64_C(1) << TABLE_ADDRESS_BITS, dev, false, &t);
@@ -106,6 +109,11 @@ int uhmm_device_close(struct uhmm_device *dev)
 		r = check_device("uhmm_device_close", space, dev);
 	if (r)
 		return r;
+	if (atomic_load(&space->manuals.nr_on[dev->dev.index]) || atomic_load(&space->manuals.loose.bytes[dev->dev.index])) {
+		log_say(UHMM_LOG_ERROR, "device %s stays open: a migration has not been finalized, or a folio not been freed",
+			dev->dev.spec);
+		return -EBUSY;
+	}
 	r = close_companion(space, dev);
 	if (r)
 		return r;

@@ -80,7 +80,7 @@ static void before_fork(void)
 	jobs_pause(&s->jobs);
 	do {
 		jobs_run(&s->jobs, JOB_TO_SYSTEM, 0, EVERYTHING, NULL, true, &t);
-	} while (!t.error && migrator_used_bytes(&s->migrator));
+	} while (!t.error && manuals_away(&s->manuals));
 	counter_add(&s->sp.counters.forks, 1);
 	if (!t.error)
 		return;

@@ -82,11 +82,6 @@ bool uhmm_notifier_read_retry(struct uhmm_notifier *n, uint64_t seq)
 
 #define REQUESTS (UHMM_RANGE_REQ_FAULT | UHMM_RANGE_REQ_WRITE)
 
-static bool overlaps(const void *mem, uint64_t bytes, uint64_t start, uint64_t end)
-{
-	return (uintptr_t)mem < end && (uintptr_t)mem + bytes > start;
-}
-
 static int check_query(struct uhmm_space *space, const struct uhmm_range *range, struct range_query *ret)
 {
 	const char *call = "uhmm_range_fault";

@@ -43,8 +43,8 @@ static void stay(struct mover *mv, struct claim *c, struct device *dev, const st
 }
 
 /* After install_home(): folios of what left the device are freed, the rest stays on it. */
-static int settle(struct mover *mv, struct claim *c, struct device *dev, const struct pageset *pages,
-		  const struct pageset *left, uint64_t *moved)
+int home_settle(struct mover *mv, struct claim *c, struct device *dev, const struct pageset *pages, const struct pageset *left,
+		uint64_t *moved)
 {
 	struct pageset gone = *pages;
 	unsigned order = mv->folios.whole ? BLOCK_ORDER : 0;
@@ -95,7 +95,7 @@ static int home_whole(struct mover *mv, struct claim *c, struct device *dev, uin
 		staging_put_empty(st, slot);
 	else
 		staging_put_dirty(st, slot);
-	return settle(mv, c, dev, &pageset_all, &left, moved);
+	return home_settle(mv, c, dev, &pageset_all, &left, moved);
 }
 
 static int home_pages(struct mover *mv, struct claim *c, struct device *dev, uint64_t *moved)
@@ -110,7 +110,7 @@ static int home_pages(struct mover *mv, struct claim *c, struct device *dev, uin
 		return r;
 	}
 	(void)install_home(c, &pages, (uintptr_t)mv->bounce, false, &left);
-	return settle(mv, c, dev, &pages, &left, moved);
+	return home_settle(mv, c, dev, &pages, &left, moved);
 }
 
 int home_block(struct mover *mv, uint64_t addr, unsigned first, unsigned end, struct device *dev, uint64_t *moved)

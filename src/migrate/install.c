@@ -41,7 +41,7 @@ static struct entry value_on_device(void *ctx, struct entry now, unsigned i)
 }
 
 /* The block was split under the claim: the folio follows. */
-static int split_folios(struct device *dev, struct folios *f)
+int split_folios(struct device *dev, struct folios *f)
 {
 	uint64_t head = f->offset[0];
 	int r = device_split(dev, head);
@@ -84,7 +84,7 @@ int install_device(struct claim *c, struct device *dev, struct folios *f, const 
  * that was no longer watched when we looked may have been filled by the kernel since: event_seq tells. And where mremap
  * has put pages down, those that are on a device look like holes until its event has been applied: so none may be unread.
  */
-static bool holes_are_stale(struct space *sp, const struct piece *p)
+bool holes_are_stale(struct space *sp, const struct piece *p)
 {
 	bool stale = true, unread = true;
 
@@ -111,7 +111,7 @@ void install_piece(struct mover *mv, struct piece *p, struct tally *t)
 
 		uhmm_assert(!p->folios.whole || pageset_empty(&p->copy)); /* a folio for all of a block is all holes, or none */
 		release_folios(p->dev, &p->folios, &holes);
-		tally_skip(t, UHMM_SKIP_RACED, pageset_count(&holes));
+		tally_pages(t, UHMM_SKIP_RACED, &holes);
 		install_back(p, &holes);
 		if (claim_empty(&p->claim))
 			return;
@@ -119,7 +119,7 @@ void install_piece(struct mover *mv, struct piece *p, struct tally *t)
 
 	all = p->claim.mine;
 	if (install_device(&p->claim, p->dev, &p->folios, &all, &done)) {
-		tally_skip(t, UHMM_SKIP_NO_ROOM, pageset_count(&all));
+		tally_pages(t, UHMM_SKIP_NO_ROOM, &all);
 		release_folios(p->dev, &p->folios, &all);
 		install_back(p, &all);
 		return;
@@ -129,7 +129,7 @@ void install_piece(struct mover *mv, struct piece *p, struct tally *t)
 	pageset_for_each(&p->clear, i)
 		t->cleared_pages += pageset_has(&done, i);
 	pageset_remove(&all, &done);
-	tally_skip(t, UHMM_SKIP_RACED, pageset_count(&all));
+	tally_pages(t, UHMM_SKIP_RACED, &all);
 }
 
 /* ---- in the program ---- */
