@@ -208,6 +208,7 @@ static void a_compound_is_split_for_small_destinations(void **state)
 	assert_int_equal(count_where(mem, BLOCK, UHMM_WHERE_DEVICE), 341);
 	expect(mem, 0, BLOCK);
 
+	settle(mem, BLOCK);
 	go(mem, BLOCK);
 	begin(mem, BLOCK, HOME);
 	for (unsigned i = 0; i < 512; i++)

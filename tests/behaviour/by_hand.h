@@ -13,11 +13,18 @@ static struct uhmm_mpfn src[PAGES(UHMM_MIGRATE_BYTES)], dst[PAGES(UHMM_MIGRATE_B
 static struct uhmm_migrate_args args;
 static struct uhmm_migrate *m;
 
+/* A touch is served a moment before its claim ends: until then its pages would count as raced. */
+static inline void settle(void *mem, size_t bytes)
+{
+	eventually(!count_where(mem, bytes, UHMM_WHERE_MOVING));
+}
+
 static inline void begin(void *mem, size_t bytes, uint32_t select)
 {
 	args = (struct uhmm_migrate_args){ .sz = sizeof(args), .start = mem, .len_bytes = bytes, .dev = dev, .select = select,
 					   .src = src, .dst = dst };
 	memset(dst, 0xff, sizeof(dst));
+	settle(mem, bytes);
 	assert_int_equal(uhmm_migrate_setup(space, &args, &m), 0);
 }
 
