@@ -24,13 +24,13 @@
 #include <stdbool.h>
 
 #include "uhmm/device.h"
+#include "uhmm/migrate.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 struct uhmm_notifier;
-struct uhmm_migrate;
 
 /**
  * uhmm_notifier_fn - what a device knows of [start, end) stops being true
@@ -156,7 +156,7 @@ struct uhmm_range {
 	uint32_t page_flags_mask;       /* and those of the page's own entry that are in here */
 	struct uhmm_range_page *pages;  /* one for each page, in and out; not in the range itself */
 	struct uhmm_migrate **migrate;  /* with REQ_MIGRATE: receives the migration (migrate.h), NULL when nothing was taken */
-	struct uhmm_migrate_args *migrate_args; /* with REQ_MIGRATE: start, len_bytes and dev are filled in from here */
+	struct uhmm_migrate_args *migrate_args; /* with REQ_MIGRATE: sz, src, dst and select; the rest is filled in from here */
 };
 
 /**

@@ -90,8 +90,10 @@ static int check_query(struct uhmm_space *space, const struct uhmm_range *range,
 
 	if (!space || !range || range->sz < sizeof(*range) || !range->pages)
 		return bad_argument(call, "space, range and its pages must not be NULL, and sz is sizeof(struct uhmm_range)");
-	if ((range->default_flags & ~REQUESTS) || (range->page_flags_mask & ~REQUESTS))
+	if ((range->default_flags & ~(REQUESTS | UHMM_RANGE_REQ_MIGRATE)) || (range->page_flags_mask & ~REQUESTS))
 		return bad_argument(call, "default_flags and page_flags_mask are made of UHMM_RANGE_REQ_*");
+	if (range->default_flags & UHMM_RANGE_REQ_MIGRATE && (!range->dev || !range->migrate || !range->migrate_args))
+		return bad_argument(call, "UHMM_RANGE_REQ_MIGRATE wants dev, migrate and migrate_args");
 	r = check_process(call, space);
 	if (!r && range->dev)
 		r = check_device(call, space, range->dev);
@@ -110,9 +112,34 @@ static int check_query(struct uhmm_space *space, const struct uhmm_range *range,
 	return 0;
 }
 
+/* What can migrate is taken first, in one walk, and has its answer. */
+static int take_first(struct uhmm_space *space, struct uhmm_range *range)
+{
+	struct uhmm_migrate_args *args = range->migrate_args;
+	int r;
+
+	args->start = range->start;
+	args->len_bytes = range->len_bytes;
+	args->dev = range->dev;
+	args->select |= UHMM_SELECT_SYSTEM | UHMM_SELECT_FAULT;
+	r = uhmm_migrate_setup(space, args, range->migrate);
+	for (size_t i = 0; !r && i < range->len_bytes / PAGE_BYTES; i++)
+		if (uhmm_migrate_why(*range->migrate, i) == UHMM_NR_SKIPS)
+			range->pages[i].bits = UHMM_RANGE_VALID | UHMM_RANGE_MIGRATE;
+	return r;
+}
+
+/* Nothing was taken, or the rest failed. */
+static void take_nothing(struct uhmm_range *range)
+{
+	(void)uhmm_migrate_finalize(*range->migrate, NULL);
+	*range->migrate = NULL;
+}
+
 int uhmm_range_fault(struct uhmm_space *space, struct uhmm_range *range)
 {
 	struct range_query q = { .mi = NULL };
+	bool take = range && range->sz >= sizeof(*range) && range->default_flags & UHMM_RANGE_REQ_MIGRATE;
 	int r = check_query(space, range, &q);
 
 	if (r)
@@ -120,10 +147,17 @@ int uhmm_range_fault(struct uhmm_space *space, struct uhmm_range *range)
 	q.mi = &space->mirror;
 	q.dev = range->dev ? &range->dev->dev : NULL;
 	q.seq = range->seq;
-	q.default_flags = range->default_flags;
+	q.default_flags = range->default_flags & REQUESTS;
 	q.page_flags_mask = range->page_flags_mask;
 	q.pages = range->pages;
 	for (uint64_t i = 0; i < (q.end - q.start) >> PAGE_SHIFT; i++)
 		q.pages[i].bits &= ~(uint64_t)UHMM_RANGE_MIGRATE;
-	return range_fault(&q);
+	if (take)
+		r = take_first(space, range);
+	if (r)
+		return r;
+	r = range_fault(&q);
+	if (take && (r || !range->migrate_args->cpages))
+		take_nothing(range);
+	return r;
 }
