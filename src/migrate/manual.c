@@ -60,8 +60,9 @@ static struct layout lay_out(unsigned nr_slots, unsigned max_pieces)
 static struct manual *new_manual(struct manuals *ms, const struct manual_wish *w)
 {
 	unsigned nr_slots = (unsigned)((w->end - w->start) >> PAGE_SHIFT);
-	unsigned max_pieces = w->from == FROM_OFFSETS ? MAX_MANUAL_BLOCKS :
-							(unsigned)((block_up(w->end) - block_down(w->start)) >> BLOCK_SHIFT);
+	/* a block may lie in several mappings, and then goes to the device in several pieces; home it comes as one */
+	unsigned max_pieces = w->from == FROM_DEVICE ? (unsigned)((block_up(w->end) - block_down(w->start)) >> BLOCK_SHIFT) :
+						       MAX_MANUAL_BLOCKS;
 	struct layout l = lay_out(nr_slots, max_pieces);
 	char *mem = map_own(l.bytes, 0);
 	struct manual *m = (struct manual *)(void *)mem;
@@ -79,8 +80,7 @@ static struct manual *new_manual(struct manuals *ms, const struct manual_wish *w
 	m->nr_slots = nr_slots;
 	m->max_pieces = max_pieces;
 	m->piece = (struct manual_piece *)(void *)(mem + l.pieces);
-	for (unsigned i = 0; i < max_pieces; i++)
-		m->piece[i].p.folios.offset = (uint64_t *)(void *)(mem + l.offsets) + i * PAGES_PER_BLOCK;
+	m->offsets = (uint64_t *)(void *)(mem + l.offsets);
 	m->src = (struct uhmm_mpfn *)(void *)(mem + l.src);
 	m->dst = (struct uhmm_mpfn *)(void *)(mem + l.dst);
 	m->where = (uint32_t *)(void *)(mem + l.where);

@@ -48,7 +48,8 @@ struct manual {
 	struct uhmm_mpfn *user_src, *user_dst; /* the caller's, for the API: not for workers */
 
 	/* by one call at a time */
-	struct manual_piece *piece;  /* nr_pieces */
+	struct manual_piece *piece;  /* nr_pieces; touched where used */
+	uint64_t *offsets;           /* 512 for each: the pieces' folios */
 	struct uhmm_mpfn *src, *dst; /* nr_slots each: ours; the API copies them from and to the caller's */
 	uint32_t *where;             /* by slot: piece * 512 + page, or NO_SLOT */
 	uint8_t *why;                /* by slot: enum uhmm_skip or WHY_NONE */

@@ -80,10 +80,14 @@ static void stay_for(struct manual *m, uint64_t start, uint64_t end, enum uhmm_s
 /* A place in the table of pieces; NULL when there are too many claims by hand. */
 static struct manual_piece *new_piece(struct manual *m)
 {
+	struct manual_piece *mp = &m->piece[m->nr_pieces];
+
 	if (m->nr_pieces == m->max_pieces)
 		return NULL;
-	if (atomic_fetch_add(&m->all->nr_blocks, 1) < MAX_MANUAL_BLOCKS)
-		return &m->piece[m->nr_pieces];
+	if (atomic_fetch_add(&m->all->nr_blocks, 1) < MAX_MANUAL_BLOCKS) {
+		mp->p.folios.offset = m->offsets + m->nr_pieces * PAGES_PER_BLOCK;
+		return mp;
+	}
 	atomic_fetch_sub(&m->all->nr_blocks, 1);
 	return NULL;
 }
