@@ -77,7 +77,7 @@ static void before_fork(void)
 	s = space_current();
 	if (!s)
 		return;
-	jobs_pause(&s->jobs);
+	manuals_pause(&s->manuals);
 	do {
 		jobs_run(&s->jobs, JOB_TO_SYSTEM, 0, EVERYTHING, NULL, true, &t);
 	} while (!t.error && manuals_away(&s->manuals));

@@ -319,8 +319,7 @@ int uhmm_folio_alloc(struct uhmm_device *dev, unsigned order, struct uhmm_mpfn *
 	if (r)
 		return r;
 	c = (struct folio_call){ .loose = &space->manuals.loose, .dev = &dev->dev, .order = order };
-	/* urgent: the caller may have claims, for which a fork waits that holds everything else up */
-	jobs_call_urgent(&space->jobs, alloc_step, &c);
+	jobs_call(&space->jobs, alloc_step, &c);
 	if (!c.r)
 		*ret = mpfn_on_device(c.offset, order);
 	return c.r;
@@ -338,7 +337,7 @@ int uhmm_folio_free(struct uhmm_device *dev, struct uhmm_mpfn folio)
 		return bad_argument("uhmm_folio_free", "the entry is none of a device");
 	c = (struct folio_call){ .loose = &space->manuals.loose, .dev = &dev->dev, .offset = uhmm_mpfn_offset(folio),
 				 .order = uhmm_mpfn_order(folio) };
-	jobs_call_urgent(&space->jobs, free_step, &c);
+	jobs_call(&space->jobs, free_step, &c);
 	if (c.r)
 		log_say(UHMM_LOG_ERROR, "uhmm_folio_free(): the folio is not the caller's, or not any more");
 	return c.r;

@@ -430,23 +430,6 @@ void jobs_call(struct jobs *j, job_fn *call, void *arg)
 	await_end(j, job, NULL);
 }
 
-void jobs_call_urgent(struct jobs *j, job_fn *call, void *arg)
-{
-	struct job *job = take_slot(j, false);
-
-	/* the last slot is where whoever pauses posts, again and again: any other is better */
-	if (job) {
-		job->detached = false;
-		job->urgent = true;
-	} else {
-		job = await_slot(j, true);
-	}
-	job->call = call;
-	job->arg = arg;
-	post(j, job, JOB_CALL, 0, 1, NULL);
-	await_end(j, job, NULL);
-}
-
 int jobs_post(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, struct device *dev)
 {
 	struct job *job = NULL;

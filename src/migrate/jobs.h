@@ -94,9 +94,6 @@ void jobs_run(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, 
 /* Lets a worker call @call with @arg, and waits. Context: a thread of the program. */
 void jobs_call(struct jobs *j, job_fn *call, void *arg);
 
-/* The same, also while the others are paused: for who has claims that the pausing one waits for. */
-void jobs_call_urgent(struct jobs *j, job_fn *call, void *arg);
-
 /* Posts a job and does not wait. Return: 0 or -EAGAIN when too many wait already. */
 int jobs_post(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, struct device *dev);
 

@@ -2,7 +2,9 @@
 #include "migrate/manual.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "os/map.h"
@@ -71,6 +73,7 @@ static struct manual *new_manual(struct manuals *ms, const struct manual_wish *w
 		return NULL;
 	m->all = ms;
 	m->dev = w->dev;
+	m->opener = w->opener;
 	m->from = w->from;
 	m->select = w->select;
 	m->start = w->start;
@@ -119,6 +122,7 @@ static int enter(struct manuals *ms, struct manual *m)
 
 		if (!atomic_compare_exchange_strong(&ms->open[i], &none, m))
 			continue;
+		atomic_store(&ms->opener[i], m->opener);
 		atomic_fetch_add(&ms->nr_open, 1);
 		atomic_fetch_add(&ms->nr_on[m->dev->index], 1);
 		return 0;
@@ -131,10 +135,48 @@ static void leave(struct manual *m)
 	struct manuals *ms = m->all;
 
 	for (unsigned i = 0; i < MAX_MANUALS; i++)
-		if (atomic_load(&ms->open[i]) == m)
+		if (atomic_load(&ms->open[i]) == m) {
+			atomic_store(&ms->opener[i], 0);
 			atomic_store(&ms->open[i], NULL);
+		}
 	atomic_fetch_sub(&ms->nr_on[m->dev->index], 1);
 	atomic_fetch_sub(&ms->nr_open, 1);
+	thread_wake(&ms->nr_open, INT_MAX);
+}
+
+void manuals_pause(struct manuals *ms)
+{
+	uint32_t seen;
+
+	atomic_fetch_add(&ms->nr_pausing, 1);
+	for (;;) {
+		jobs_pause(ms->jobs);
+		/* opening is a job: what is not counted now will not be before they are resumed */
+		if (!atomic_load(&ms->nr_open))
+			break;
+		jobs_resume(ms->jobs);
+		while ((seen = atomic_load(&ms->nr_open)))
+			thread_wait(&ms->nr_open, seen);
+	}
+	atomic_fetch_sub(&ms->nr_pausing, 1);
+	thread_wake(&ms->nr_pausing, INT_MAX);
+}
+
+static bool has_open(struct manuals *ms, pid_t opener)
+{
+	for (unsigned i = 0; i < MAX_MANUALS; i++)
+		if (atomic_load(&ms->opener[i]) == opener)
+			return true;
+	return false;
+}
+
+/* Who pauses goes first; but a thread that has one open must be able to go on, or it never ends. */
+static void await_pauses(struct manuals *ms, pid_t opener)
+{
+	uint32_t seen;
+
+	while ((seen = atomic_load(&ms->nr_pausing)) && !has_open(ms, opener))
+		thread_wait(&ms->nr_pausing, seen);
 }
 
 struct opening {
@@ -144,10 +186,7 @@ struct opening {
 	int r;            /* out: both are written before anything is claimed, which could be where they are */
 };
 
-/*
- * All in one job, which is not urgent: a fork either waits for it to end and finds the migration counted, or holds it up before
- * anything is taken.
- */
+/* All in one job: who pauses the jobs waits for it to end, and finds the migration counted, or holds it up before anything is taken. */
 static void open_step(struct mover *mv, void *arg)
 {
 	struct opening *o = arg;
@@ -168,6 +207,8 @@ int manual_open(struct manuals *ms, const struct manual_wish *wish, struct manua
 	struct opening o = { .ms = ms, .wish = *wish };
 	int r;
 
+	o.wish.opener = gettid();
+	await_pauses(ms, o.wish.opener);
 	jobs_call(ms->jobs, open_step, &o);
 	if (o.r)
 		return o.r;
@@ -183,25 +224,25 @@ int manual_open(struct manuals *ms, const struct manual_wish *wish, struct manua
 
 int manual_alloc(struct manual *m)
 {
-	jobs_call_urgent(m->all->jobs, manual_alloc_step, m);
+	jobs_call(m->all->jobs, manual_alloc_step, m);
 	return m->error;
 }
 
 int manual_copy(struct manual *m)
 {
-	jobs_call_urgent(m->all->jobs, manual_copy_step, m);
+	jobs_call(m->all->jobs, manual_copy_step, m);
 	return m->error;
 }
 
 void manual_decide(struct manual *m)
 {
-	jobs_call_urgent(m->all->jobs, manual_decide_step, m);
+	jobs_call(m->all->jobs, manual_decide_step, m);
 	m->decided = true;
 }
 
 void manual_end(struct manual *m)
 {
-	jobs_call_urgent(m->all->jobs, manual_end_step, m);
+	jobs_call(m->all->jobs, manual_end_step, m);
 }
 
 void manual_free(struct manual *m)
@@ -209,7 +250,7 @@ void manual_free(struct manual *m)
 	struct jobs *j = m->all->jobs;
 
 	leave(m);
-	jobs_call_urgent(j, free_step, m);
+	jobs_call(j, free_step, m);
 }
 
 /* ---- looking ---- */

@@ -11,9 +11,8 @@
  *           the program     tells its device
  *   end     manual_end.c    install and release                                             by a worker
  *
- * The caller's arrays and its stack may be anywhere in the program, so workers see copies in memory of ours only. Once something is
- * claimed, the caller can do nothing but touch what it has not given away: so what a worker does for it afterwards is urgent and
- * runs even while a fork holds everything else up, which itself waits for the claims to end.
+ * The caller's arrays and its stack may be anywhere in the program, so workers see copies in memory of ours only. A fork waits
+ * until no migration is open, and holds nothing up before.
  */
 
 #include "migrate/jobs.h"
@@ -38,6 +37,7 @@ struct manual {
 	/* constant after manual_open() */
 	struct manuals *all;
 	struct device *dev;
+	pid_t opener;                /* a thread's number */
 	enum manual_from from;
 	uint32_t select;             /* UHMM_SELECT_* */
 	uint64_t start, end;         /* addresses; FROM_OFFSETS: offsets */
@@ -72,7 +72,9 @@ struct manuals {
 	struct loose loose;
 	/* atomic */
 	struct manual *_Atomic open[MAX_MANUALS];
-	_Atomic unsigned nr_open;
+	_Atomic pid_t opener[MAX_MANUALS]; /* of each */
+	_Atomic uint32_t nr_open;    /* who wants to pause sleeps on it */
+	_Atomic uint32_t nr_pausing; /* threads that want none to be open; who has none open waits for them, and sleeps on it */
 	_Atomic unsigned nr_blocks;
 	_Atomic unsigned nr_on[MAX_DEVICES]; /* open ones, by device */
 };
@@ -87,9 +89,13 @@ bool manual_is_open(struct manuals *ms, const struct manual *m);
 /* What devices hold and what lies between two steps, all together; loose folios hold nothing. 0: all is home. */
 uint64_t manuals_away(struct manuals *ms);
 
+/* Waits until none is open, and pauses the jobs (jobs_pause()): until jobs_resume() none is opened. */
+void manuals_pause(struct manuals *ms);
+
 /* What is wanted of manual_open(). */
 struct manual_wish {
 	struct device *dev;
+	pid_t opener;
 	enum manual_from from;
 	uint32_t select;
 	uint64_t start, end;

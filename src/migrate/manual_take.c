@@ -281,7 +281,7 @@ static bool take_home(struct mover *mv, struct manual *m, uint64_t addr, unsigne
 		drop_piece(m);
 		return true;
 	}
-	space_changed(mv->m->sp, addr + first * PAGE_BYTES, addr + end * PAGE_BYTES, m->dev->index);
+	space_changed(mv->m->sp, addr + first * PAGE_BYTES, addr + end * PAGE_BYTES, 0);
 	p->busy = true;
 	p->copy = p->claim.mine;
 	p->slot = p->claim.whole ? staging_take_thp(&mv->m->staging) : 0;

@@ -57,13 +57,64 @@ static void all_steps_by_workers(void **state)
 	take(SYSTEM, 1, 0, PAGES_PER_BLOCK);
 	assert_int_equal(manual_alloc(m), 0);
 	assert_int_equal(manual_copy(m), 0);
-	jobs_pause(jobs); /* as a fork does: it waits for us, not we for it */
 	manual_decide(m);
 	manual_end(m);
 	assert_int_equal(manual_nr_going(m), PAGES_PER_BLOCK);
 	manual_free(m);
-	jobs_resume(jobs);
 	assert_true(on_device(1, 0, PAGES_PER_BLOCK));
+}
+
+static atomic_bool paused, opened;
+
+static void *pause_run(void *arg)
+{
+	(void)arg;
+	manuals_pause(&ms);
+	paused = true;
+	jobs_resume(jobs);
+	return NULL;
+}
+
+static void *open_run(void *arg)
+{
+	struct manual_wish w = { .dev = &d, .select = SYSTEM, .start = page(2, 0), .end = page(2, 1) };
+	struct manual *mine;
+
+	if (!manual_open(&ms, &w, &mine)) {
+		opened = true;
+		manual_end(mine);
+		manual_free(mine);
+	}
+	return arg;
+}
+
+/* A fork, in short. */
+static void who_pauses_waits_and_others_wait_for_it(void **state)
+{
+	struct manual *first;
+	pthread_t pauser, opener;
+
+	(void)state;
+	fill(1, 0, 10);
+	paused = opened = false;
+	take(SYSTEM, 1, 0, 10);
+	first = m;
+	pauser = spawn(pause_run, NULL);
+	while (!ms.nr_pausing)
+		sched_yield();
+	opener = spawn(open_run, NULL);
+	for (unsigned i = 0; i < 100; i++)
+		sched_yield();
+	assert_false(paused || opened);
+	take(SYSTEM, 3, 0, 10); /* who has one open may open another, or it might never end either */
+	end();
+	assert_false(paused);
+	m = first;
+	end();
+	pthread_join(pauser, NULL);
+	pthread_join(opener, NULL);
+	assert_true(paused && opened);
+	assert_true(at_home(1, 0, 10));
 }
 
 static void without_memory_nothing_is_taken(void **state)
@@ -79,4 +130,5 @@ static void without_memory_nothing_is_taken(void **state)
 }
 
 MANUAL_MAIN(MANUAL_SMALL(one_that_is_open_is_known_and_counted), MANUAL_SMALL(loose_folios_are_not_away),
-	    MANUAL_SMALL(there_is_an_end_to_how_many), MANUAL_HUGE(all_steps_by_workers), MANUAL_SMALL(without_memory_nothing_is_taken))
+	    MANUAL_SMALL(there_is_an_end_to_how_many), MANUAL_HUGE(all_steps_by_workers),
+	    MANUAL_SMALL(who_pauses_waits_and_others_wait_for_it), MANUAL_SMALL(without_memory_nothing_is_taken))
