@@ -118,7 +118,8 @@ UHMM_API int uhmm_migrate_setup(struct uhmm_space *space, struct uhmm_migrate_ar
  * piece cuts is split. Nothing on the device says whose a folio is, because mremap() moves pages without a word: the table of the
  * program is walked for it, some microseconds for each GiB that uhmm has ever heard of and one for each 2 MiB that is in pieces. So
  * evict much at a time. At most 256 blocks of 2 MiB of the program are taken at once; what is beyond stays (UHMM_SKIP_NO_ROOM). So does
- * what the caller will need before it can finalize: its arrays and the top of its stack (UHMM_SKIP_THREAD).
+ * what the caller will need before it can finalize: its arrays and the top of its stack (UHMM_SKIP_THREAD). Of anything else that it
+ * needs until then - its heap, say - it must know that it is not there.
  * Pages that mremap() carries past the walk are missed; call again until nothing is found.
  *
  * Return: as uhmm_migrate_setup().
