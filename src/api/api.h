@@ -79,7 +79,10 @@ void drivers_init(void);
 void fork_lock(void);
 void fork_unlock(void);
 
-/* fork(2): home first, then fork (fork.c). */
+/* fork(2): the child is given what is away (fork.c). */
 void fork_init(void);
+
+/* In a child: waits until the parent has given it everything, and watches its memory no longer. */
+void fork_await_settled(void);
 
 #endif

@@ -49,6 +49,8 @@ static void read_counters(struct uhmm_stats *s, struct counters *n)
 	s->pool_freed = counter_get(&n->pool_freed);
 	s->prefetches = counter_get(&n->prefetches);
 	s->prefetches_failed = counter_get(&n->prefetches_failed);
+	s->children = counter_get(&n->children);
+	s->child_bytes = counter_get(&n->child_pages) << PAGE_SHIFT;
 }
 
 int uhmm_stats(struct uhmm_space *space, struct uhmm_stats *ret)

@@ -37,20 +37,26 @@ static struct entry value_on_device(void *ctx, struct entry now, unsigned i)
 		x->installed = pageset_all;
 	else
 		pageset_add(&x->installed, i);
-	return entry_on_device(x->dev->index, x->f->offset[i], x->f->whole ? BLOCK_ORDER : 0);
+	return entry_on_device(x->dev->index, x->f->offset[i], x->f->whole ? BLOCK_ORDER : x->f->order[i]);
 }
 
-/* The block was split under the claim: the folio follows. */
-int split_folios(struct device *dev, struct folios *f)
+/*
+ * Events may have taken pages apart since the folios were had, and the folios follow: what is dropped shares none with what
+ * stays. Pages that mremap has taken along are put down one after another, perhaps in several blocks; each becomes a folio
+ * of its own. Inside the gate, so that nothing changes until the claim is ended. Return: 0, or -ENOMEM, nothing changed.
+ */
+static int follow_events(struct claim *c, struct device *dev, struct folios *f, const struct pageset *pages)
 {
-	uint64_t head = f->offset[0];
-	int r = device_split(dev, head);
+	struct pageset stay = *pages, moved = *pages, dead;
 
-	if (r)
-		return r;
-	f->whole = false;
-	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-		f->offset[i] = head + i * PAGE_BYTES;
+	claim_look(c, &dead);
+	pageset_keep(&moved, &c->moved);
+	pageset_remove(&stay, &dead);
+	pageset_remove(&stay, &moved);
+	pageset_remove(&moved, &dead);
+	if (folios_cut(dev, f, &stay) || (f->whole && folios_break(dev, f)))
+		return -ENOMEM;
+	folios_crumble(dev, f, &moved);
 	return 0;
 }
 
@@ -59,15 +65,18 @@ int install_device(struct claim *c, struct device *dev, struct folios *f, const 
 {
 	struct on_device x = { .dev = dev, .f = f };
 	struct pageset dropped = *pages;
-	int waiters = CLAIM_WAS_SPLIT;
+	int waiters = CLAIM_WAS_SPLIT, r = 0;
 
+	claim_enter(c);
 	if (f->whole)
 		waiters = claim_end_whole(c, value_on_device, &x);
-	if (waiters == CLAIM_WAS_SPLIT) {
-		if (f->whole && split_folios(dev, f))
-			return -ENOMEM;
+	if (waiters == CLAIM_WAS_SPLIT)
+		r = follow_events(c, dev, f, pages);
+	if (waiters == CLAIM_WAS_SPLIT && !r)
 		waiters = claim_end(c, pages, value_on_device, &x);
-	}
+	claim_leave(c);
+	if (r)
+		return r;
 	pageset_remove(&dropped, &x.installed);
 	if (!pageset_empty(&dropped)) {
 		counter_add(&c->sp->counters.dropped_pages, pageset_count(&dropped));
@@ -101,7 +110,6 @@ bool holes_are_stale(struct space *sp, const struct piece *p)
 void install_piece(struct mover *mv, struct piece *p, struct tally *t)
 {
 	struct pageset done, all;
-	unsigned order;
 
 	if (claim_empty(&p->claim))
 		return;
@@ -124,8 +132,7 @@ void install_piece(struct mover *mv, struct piece *p, struct tally *t)
 		install_back(p, &all);
 		return;
 	}
-	order = p->folios.whole ? BLOCK_ORDER : 0;
-	t->moved_folios[order] += pageset_count(&done) >> order;
+	folios_count(&p->folios, &done, t->moved_folios);
 	pageset_for_each(&p->clear, i)
 		t->cleared_pages += pageset_has(&done, i);
 	pageset_remove(&all, &done);

@@ -225,6 +225,7 @@ void isolate_pages(struct mover *mv, struct piece *p, struct tally *t)
 		return;
 	}
 	p->slot_holds = SLOT_DIRTY;
+	p->claim.staged = p->slot;
 	isolate_runs(sp, p, t);
 	settle_zero(sp, p);
 	if (p->kind == PIECE_HUGE && !pageset_empty(&p->copy) && is_huge(sp, p->slot))

@@ -35,7 +35,7 @@ static void split_mine(struct manual *m, struct manual_piece *mp)
 {
 	while (claim_split(&mp->p.claim))
 		sched_yield(); /* 4 KiB will be found; nothing can be given up here */
-	while (mp->p.folios.whole && split_folios(m->dev, &mp->p.folios))
+	while (mp->p.folios.whole && folios_break(m->dev, &mp->p.folios))
 		sched_yield();
 	spread_src(m, mp, &mp->p.claim.mine);
 }
@@ -56,7 +56,7 @@ static void spread_folio(struct manual *m, struct piece *p, struct pageset *ret_
 	struct pageset lost = pageset_all;
 
 	p->folios.whole = true;
-	while (split_folios(m->dev, &p->folios))
+	while (folios_break(m->dev, &p->folios))
 		sched_yield();
 	pageset_remove(&lost, &p->claim.mine);
 	release_folios(m->dev, &p->folios, &lost);
@@ -86,8 +86,10 @@ static void place_by_hand(struct manual *m, struct manual_piece *mp, bool was_wh
 		struct uhmm_mpfn e = m->dst[mp->slot[i]];
 
 		m->reasons[i] = e.bits ? UHMM_SKIP_REFUSED : UHMM_SKIP_NO_ROOM;
-		if (e.bits && take_folio(m, e, 0, &p->folios.offset[i]))
+		if (e.bits && take_folio(m, e, 0, &offset)) {
+			folios_set(&p->folios, i, offset, 0);
 			pageset_add(ret_placed, i);
+		}
 	}
 	if (p->claim.whole && !pageset_empty(ret_placed))
 		split_mine(m, mp);
@@ -160,7 +162,7 @@ static void decide_piece(struct mover *mv, struct manual *m, struct manual_piece
 	claim_look(&p->claim, &dead);
 	if (was_whole && !p->claim.whole) { /* an event has split the block */
 		if (m->from != FROM_SYSTEM)
-			while (p->folios.whole && split_folios(m->dev, &p->folios))
+			while (p->folios.whole && folios_break(m->dev, &p->folios))
 				sched_yield();
 		spread_src(m, mp, &p->claim.mine);
 	}
@@ -247,12 +249,15 @@ static void end_at_home(struct mover *mv, struct manual *m, struct manual_piece 
 		manual_stays(m, mp, i, UHMM_SKIP_RACED);
 
 	huge = p->claim.whole && p->slot;
+	while (!huge && claim_split(&p->claim)) /* each page is ended by itself */
+		sched_yield();
 	arrived = install_home(&p->claim, &pages, manual_piece_host(m, mp), huge, &left);
 	if (p->slot && huge)
 		p->slot_holds = arrived && is_huge(mv->m->sp, p->claim.addr) ? SLOT_EMPTY : SLOT_DIRTY;
 	mv->folios.whole = p->folios.whole;
 	memcpy(mv->folios.offset, p->folios.offset, PAGES_PER_BLOCK * sizeof(*p->folios.offset));
-	(void)home_settle(mv, &p->claim, m->dev, &pages, &left, m->tally.moved_folios);
+	memcpy(mv->folios.order, p->folios.order, sizeof(p->folios.order));
+	(void)home_settle(mv, &p->claim, m->dev, &pages, &left, !huge, m->tally.moved_folios);
 	pageset_for_each(&left, i)
 		manual_stays(m, mp, i, UHMM_SKIP_NO_ROOM);
 }

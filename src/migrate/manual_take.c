@@ -246,17 +246,16 @@ static bool claim_block(struct mover *mv, struct manual *m, struct piece *p, uin
 	do {
 		need_split = must_split(m, entry_get(b));
 		if (!need_split)
-			claim_device(&p->claim, mv->m->sp, addr, first, end, m->dev->index, &index, offsets, &need_split);
-		if (need_split && split_block(mv->m, addr))
+			claim_device(&p->claim, mv->m->sp, addr, first, end, m->dev->index, &index, &p->folios, &need_split);
+		if (need_split && split_range(mv->m, addr, first, end))
 			return false;
 	} while (need_split);
 	if (claim_empty(&p->claim))
 		return false;
-	p->folios.whole = p->claim.whole;
 	p->kind = p->claim.whole ? PIECE_HUGE : PIECE_PAGES;
 	if (p->claim.whole && must_split(m, entry_on_device(m->dev->index, offsets[0], BLOCK_ORDER))) {
 		/* it was not one folio when we looked */
-		if (split_folios(p->dev, &p->folios) || claim_split(&p->claim)) {
+		if (folios_break(p->dev, &p->folios) || claim_split(&p->claim)) {
 			others = p->claim.mine;
 			put_back_on_device(p, &others);
 			return false;

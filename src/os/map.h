@@ -17,6 +17,9 @@
 void *map_own(uint64_t bytes, unsigned flags);
 void map_own_free(void *mem, uint64_t bytes);
 
+/* @bytes of zeros that all children of fork share with this process, for good; nobody watches them. Return: NULL without memory. */
+void *map_shared(uint64_t bytes);
+
 /* Also counts [start, end), which the caller has from elsewhere, as ours. Return: 0, or -ENOSPC after 1024 pieces. */
 int map_own_add(uint64_t start, uint64_t end);
 

@@ -48,6 +48,10 @@ struct space {
 	struct claim *_Atomic claims[MAX_CLAIMS];
 	_Atomic uint64_t last_claim;
 
+	/* atomic: the system's mTHP settings when they were last read, at mthp_read_ns; 0: never (vma.c) */
+	_Atomic uint64_t mthp_read_ns;
+	_Atomic uint32_t mthp;
+
 	/* Constant while anything is watched; may be NULL. Told of every place whose page goes elsewhere, is dropped or about to be:
 	 * after it has been claimed, before its bytes go. @owner: the device that takes it, 0 for none. Context: any thread, fault
 	 * thread, inside the gate or not; no lock held. */

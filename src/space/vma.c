@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "os/map.h"
@@ -170,4 +171,35 @@ bool vma_wants_huge(struct space *sp, uint64_t addr)
 	case THP_NEVER:   break;
 	}
 	return false;
+}
+
+/* Two threads may read the settings at the same time; both find the same. */
+static struct sysinfo_mthp mthp_settings(struct space *sp)
+{
+	uint64_t now = clock_ns(), read = atomic_load_explicit(&sp->mthp_read_ns, memory_order_acquire);
+	struct sysinfo_mthp m;
+
+	if (read && now - read < 1000000000) {
+		uint32_t both = atomic_load_explicit(&sp->mthp, memory_order_relaxed);
+
+		return (struct sysinfo_mthp){ both & 0xffff, both >> 16 };
+	}
+	m = sysinfo_mthp();
+	atomic_store_explicit(&sp->mthp, m.always | m.advised << 16, memory_order_relaxed);
+	atomic_store_explicit(&sp->mthp_read_ns, now, memory_order_release);
+	return m;
+}
+
+uint32_t vma_mthp_orders(struct space *sp, uint64_t addr)
+{
+	struct sysinfo_mthp m = mthp_settings(sp);
+
+	if (!(m.always | m.advised))
+		return 0;
+	switch (sysinfo_advice(addr)) {
+	case ADVICE_HUGE:    return m.always | m.advised;
+	case ADVICE_NO_HUGE: return 0;
+	case ADVICE_NONE:    break;
+	}
+	return m.always;
 }

@@ -53,4 +53,10 @@ void vma_disarm_all(struct space *sp);
 /* May new pages of the mapping at @addr be huge? Reads /proc/self/smaps when THP is set to madvise: milliseconds. */
 bool vma_wants_huge(struct space *sp, uint64_t addr);
 
+/*
+ * The orders between 0 and 9 that new pages of the mapping at @addr may have, a bit for each. The system's settings are read once
+ * a second at most; if they allow any for some memory, /proc/self/smaps is read as above.
+ */
+uint32_t vma_mthp_orders(struct space *sp, uint64_t addr);
+
 #endif

@@ -84,15 +84,6 @@ static void mremap_is_told_at_both_ends(void **state)
 	unmap_anon(far, BLOCK);
 }
 
-static void a_fork_is_told_when_pages_come_home_for_it(void **state)
-{
-	pid_t pid;
-
-	go(mem, BYTES);
-	told(pid = fork(); if (!pid) _exit(0), 0, BYTES);
-	assert_true(pid > 0);
-}
-
 static void what_the_device_does_itself_is_no_news(void **state)
 {
 	uint64_t seq = uhmm_notifier_read_begin(note);
@@ -329,7 +320,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(each_change_is_told),
 		CASE(mremap_is_told_at_both_ends),
-		CASE(a_fork_is_told_when_pages_come_home_for_it),
 		CASE(what_the_device_does_itself_is_no_news),
 		CASE(changes_elsewhere_are_none),
 		CASE(memory_that_never_left_is_watched_once_looked_at),

@@ -66,13 +66,84 @@ static void a_part_of_a_folio_comes_and_the_rest_stays(void **state)
 	fill_thp(1);
 	to_device(1, 0, PAGES_PER_BLOCK);
 	assert_int_equal(home(1, 3, 10), 0);
-	assert_int_equal(moved[0], 7);
-	assert_int_equal(fake.nr_splits, PAGES_PER_BLOCK - 1);
+	/* 3, 4-7, 8-9 */
+	assert_true(moved[0] == 1 && moved[1] == 1 && moved[2] == 1);
+	assert_int_equal(entry_order(entry_at(1, 0)), 1);
+	assert_int_equal(entry_order(entry_at(1, 2)), 0);
+	assert_int_equal(entry_order(entry_at(1, 10)), 1);
+	assert_int_equal(entry_order(entry_at(1, 12)), 2);
+	for (unsigned k = 4; k < BLOCK_ORDER; k++)
+		assert_int_equal(entry_order(entry_at(1, order_pages(k))), k);
 	assert_int_equal(used(), BLOCK_BYTES - 7 * PAGE_BYTES);
 	assert_true(on_device(1, 0, 3) && on_device(1, 10, PAGES_PER_BLOCK));
 	assert_true(at_home(1, 3, 10));
 	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
 	assert_true(at_home(1, 0, PAGES_PER_BLOCK));
+}
+
+static void put_in(unsigned b, unsigned order)
+{
+	fill(b, 0, PAGES_PER_BLOCK);
+	isolate(b, 0, PAGES_PER_BLOCK);
+	pc.limit = order + 1;
+	piece_start(&mv, &pc, &t);
+	finish();
+}
+
+static void the_folio_of_a_page_comes_and_no_other(void **state)
+{
+	(void)state;
+	put_in(1, 4);
+	memset(moved, 0, sizeof(moved));
+	assert_int_equal(home_folio(&mv, block(1), 100, moved), 0);
+	assert_int_equal(moved[4], 1);
+	assert_int_equal(fake.freed_order, 4);
+	assert_int_equal(fake.nr_split_calls, 0);
+	assert_true(on_device(1, 0, 96) && on_device(1, 112, PAGES_PER_BLOCK));
+	assert_true(at_home(1, 96, 112));
+	assert_int_equal(home_folio(&mv, block(1), 100, moved), HOME_NOTHING);
+}
+
+static void of_a_folio_the_range_alone_comes(void **state)
+{
+	(void)state;
+	put_in(1, 4);
+	assert_int_equal(home(1, 20, 22), 0);
+	assert_int_equal(moved[1], 1);
+	assert_int_equal(fake.nr_splits, 3);
+	assert_true(on_device(1, 0, 20) && on_device(1, 22, PAGES_PER_BLOCK));
+	assert_int_equal(entry_order(entry_at(1, 16)), 2);
+	assert_int_equal(entry_order(entry_at(1, 22)), 1);
+	assert_int_equal(entry_order(entry_at(1, 24)), 3);
+	assert_true(at_home(1, 20, 22));
+}
+
+static void drop_a_page(void) { mark_page(1, 21, ENTRY_DEAD); }
+
+static void a_page_of_a_folio_that_is_dropped_on_the_way_does_not_arrive(void **state)
+{
+	(void)state;
+	put_in(1, 4);
+	memset(moved, 0, sizeof(moved));
+	fake.hook = drop_a_page;
+	assert_int_equal(home_folio(&mv, block(1), 17, moved), 0);
+	fake.hook = NULL;
+	assert_int_equal(used(), BLOCK_BYTES - 16 * PAGE_BYTES);
+	assert_true(at_home(1, 16, 21) && at_home(1, 22, 32));
+	assert_int_equal(bits_at(page(1, 21), PAGE_BYTES), 0);
+}
+
+static void what_finds_no_memory_stays_as_a_folio(void **state)
+{
+	(void)state;
+	put_in(1, 4);
+	memset(moved, 0, sizeof(moved));
+	fail_set("copy:1", NULL); /* UFFDIO_COPY: no memory */
+	assert_int_equal(home_folio(&mv, block(1), 17, moved), HOME_NO_MEMORY);
+	fail_set(NULL, NULL);
+	assert_true(on_device(1, 0, PAGES_PER_BLOCK));
+	assert_int_equal(entry_order(entry_at(1, 17)), 4);
+	assert_int_equal(used(), BLOCK_BYTES);
 }
 
 static void without_a_thp_a_folio_comes_as_pages(void **state)
@@ -226,8 +297,10 @@ static void a_block_is_split_with_its_folio(void **state)
 	to_device(1, 0, PAGES_PER_BLOCK);
 	assert_int_equal(split_block(&mig, block(1)), 0);
 	assert_int_equal(split_block(&mig, block(1)), 0); /* it is */
-	assert_int_equal(fake.nr_splits, PAGES_PER_BLOCK - 1);
-	assert_int_equal(entry_order(entry_at(1, 0)), 0);
+	assert_int_equal(heard_split(0, block_down(entry_offset(entry_at(1, 0))), BLOCK_ORDER, 8), 2);
+	assert_int_equal(fake.nr_split_calls, 2);
+	assert_int_equal(entry_order(entry_at(1, 0)), 8);
+	assert_int_equal(entry_order(entry_at(1, 511)), 8);
 	assert_true(on_device(1, 0, PAGES_PER_BLOCK));
 	assert_int_equal(split_block(&mig, block(2)), 0);
 	assert_int_equal(entry_state(entry_get(table_block(&sp.table, block(2), false))), ENTRY_TABLE);
@@ -242,6 +315,10 @@ int main(void)
 		SMALL(what_never_left_is_nothing),
 		SMALL(only_what_is_on_that_device_comes),
 		HUGE(a_part_of_a_folio_comes_and_the_rest_stays),
+		SMALL(the_folio_of_a_page_comes_and_no_other),
+		SMALL(of_a_folio_the_range_alone_comes),
+		SMALL(a_page_of_a_folio_that_is_dropped_on_the_way_does_not_arrive),
+		SMALL(what_finds_no_memory_stays_as_a_folio),
 		HUGE(without_a_thp_a_folio_comes_as_pages),
 		HUGE(a_device_that_fails_twice_is_asked_a_third_time),
 		HUGE(what_cannot_be_read_stays_on_the_device),

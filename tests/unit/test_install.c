@@ -41,12 +41,79 @@ static void a_folio_is_split_for_the_pages_that_were_dropped(void **state)
 	start(1, 0, PAGES_PER_BLOCK);
 	mark_page(1, 3, ENTRY_DEAD);
 	finish();
-	assert_int_equal(fake.nr_splits, PAGES_PER_BLOCK - 1);
-	assert_int_equal(t.moved_folios[0], PAGES_PER_BLOCK - 1);
+	assert_int_equal(fake.nr_splits, BLOCK_ORDER); /* in two, one of those in two, ... */
+	for (unsigned k = 0; k < BLOCK_ORDER; k++)
+		assert_int_equal(t.moved_folios[k], 1);
 	assert_int_equal(t.moved_folios[BLOCK_ORDER], 0);
 	assert_int_equal(used(), BLOCK_BYTES - PAGE_BYTES);
 	assert_int_equal(entry_at(1, 3).bits, 0);
 	assert_true(on_device(1, 0, 3) && on_device(1, 4, PAGES_PER_BLOCK));
+}
+
+static void start_in(unsigned b, unsigned order)
+{
+	fill(b, 0, PAGES_PER_BLOCK);
+	isolate(b, 0, PAGES_PER_BLOCK);
+	pc.limit = order + 1;
+	piece_start(&mv, &pc, &t);
+}
+
+static void a_smaller_folio_is_split_for_them_too(void **state)
+{
+	(void)state;
+	start_in(1, 4);
+	mark_page(1, 35, ENTRY_DEAD);
+	finish();
+	assert_int_equal(fake.nr_splits, 4);
+	assert_int_equal(t.moved_folios[4], 31);
+	for (unsigned k = 0; k < 4; k++)
+		assert_int_equal(t.moved_folios[k], 1);
+	assert_int_equal(used(), BLOCK_BYTES - PAGE_BYTES);
+	assert_true(on_device(1, 0, 35) && on_device(1, 36, PAGES_PER_BLOCK));
+}
+
+/* As an event would, of pages that are in the claim: each gets its word elsewhere. */
+static void carry_away(unsigned first, unsigned end, unsigned to)
+{
+	for (unsigned i = first; i < end; i++) {
+		struct entry_slot *from = table_block(&sp.table, block(1), true), *into = table_block(&sp.table, block(2), true), *s;
+		struct entry e;
+
+		block_lock(from);
+		e = block_page(from, i, &s);
+		entry_set(s, entry_system());
+		block_unlock(from);
+		claim_page_moved(&pc.claim, i, page(2, to + i - first));
+		assert_int_equal(split_block(&mig, block(2)), 0);
+		block_lock(into);
+		(void)block_page(into, to + i - first, &s);
+		entry_set(s, entry_migrating(TOKEN_MASK));
+		entry_set(s, e);
+		block_unlock(into);
+	}
+}
+
+static void pages_that_moved_meanwhile_are_folios_of_their_own(void **state)
+{
+	(void)state;
+	start_in(1, 4);
+	carry_away(18, 40, 100);
+	finish();
+	/* 16-17 stay together, 18-31 and 32-39 are alone, 40-47 stay; all in the folios they were copied to */
+	assert_int_equal(t.moved_folios[4], 30);
+	assert_int_equal(t.moved_folios[3], 1);
+	assert_int_equal(t.moved_folios[1], 1);
+	assert_int_equal(t.moved_folios[0], 22);
+	assert_int_equal(used(), BLOCK_BYTES);
+	for (unsigned i = 18; i < 40; i++) {
+		struct entry e = entry_at(2, 100 + i - 18);
+
+		assert_int_equal(entry_state(e), ENTRY_DEVICE);
+		assert_int_equal(entry_order(e), 0);
+		assert_true(holds(memory + entry_offset(e), 1, i, i + 1));
+		assert_int_equal(entry_at(1, i).bits, 0);
+	}
+	assert_true(on_device(1, 0, 18) && on_device(1, 40, PAGES_PER_BLOCK));
 }
 
 static void a_block_that_was_dropped_leaves_nothing(void **state)
@@ -81,6 +148,23 @@ static void holes_seen_before_an_event_are_holes_again(void **state)
 	assert_true(on_device(1, 0, 5));
 	for (unsigned i = 5; i < 20; i++)
 		assert_int_equal(entry_at(1, i).bits, 0);
+}
+
+static void a_folio_loses_the_holes_that_are_in_doubt(void **state)
+{
+	(void)state;
+	fill(1, 0, 5);
+	isolate(1, 0, 16);
+	pc.limit = 4 + 1;
+	piece_start(&mv, &pc, &t);
+	assert_int_equal(fake.nr_allocs, 1);
+	atomic_fetch_add(&sp.event_seq, 1);
+	finish();
+	assert_int_equal(t.moved_folios[2], 1);
+	assert_int_equal(t.moved_folios[0], 1);
+	assert_int_equal(t.skipped[UHMM_SKIP_RACED], 11);
+	assert_int_equal(used(), 5 * PAGE_BYTES);
+	assert_true(on_device(1, 0, 5));
 }
 
 static void a_block_of_holes_seen_before_an_event_is_empty_again(void **state)
@@ -250,8 +334,11 @@ int main(void)
 		HUGE(what_has_arrived_is_on_the_device),
 		SMALL(dropped_pages_are_not_installed_and_their_folios_are_free),
 		HUGE(a_folio_is_split_for_the_pages_that_were_dropped),
+		SMALL(a_smaller_folio_is_split_for_them_too),
+		SMALL(pages_that_moved_meanwhile_are_folios_of_their_own),
 		HUGE(a_block_that_was_dropped_leaves_nothing),
 		SMALL(holes_seen_before_an_event_are_holes_again),
+		SMALL(a_folio_loses_the_holes_that_are_in_doubt),
 		HUGE(a_block_of_holes_seen_before_an_event_is_empty_again),
 		SMALL(holes_are_not_taken_while_an_event_is_unread),
 		SMALL(an_event_that_is_read_in_time_costs_no_hole),

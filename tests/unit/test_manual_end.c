@@ -116,8 +116,8 @@ static void a_part_of_a_folio_goes_home(void **state)
 	manual_copy_step(&mv, m);
 	decide();
 	assert_int_equal(manual_nr_going(m), 10);
-	assert_int_equal(fake.nr_splits, PAGES_PER_BLOCK - 1);
 	end();
+	assert_int_equal(d.buddy.nr_folios[BLOCK_ORDER], 0);
 	assert_true(on_device(1, 0, 10) && at_home(1, 10, 20) && on_device(1, 20, PAGES_PER_BLOCK));
 }
 

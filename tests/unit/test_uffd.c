@@ -215,7 +215,7 @@ static void injected_failures_become_outcomes(void **state)
 	static const struct { const char *fail; int outcome; } want[] = {
 		{ "any:1:11", UFFD_E_AGAIN }, { "any:1:17", UFFD_E_EXISTS }, { "any:1:2", UFFD_E_MISSING },
 		{ "any:1:16", UFFD_E_BUSY }, { "any:1:22", UFFD_E_REFUSED }, { "any:1:12", UFFD_E_NO_MEMORY },
-		{ "any:1:3", -ESRCH }, { "any:1:14", -EFAULT },
+		{ "any:1:3", UFFD_E_MISSING }, { "any:1:14", -EFAULT },
 	};
 	uint64_t n;
 

@@ -287,6 +287,24 @@ static void advice_and_setting_decide_about_huge_pages(void **state)
 	unmap_blocks(huge, BLOCK_BYTES);
 }
 
+static void nothing_between_is_wanted_where_advice_is_against_it(void **state)
+{
+	struct sysinfo_mthp m = sysinfo_mthp();
+	char *huge = map_blocks(BLOCK_BYTES, true);
+
+	(void)state;
+	atomic_store(&sp.mthp_read_ns, 0);
+	assert_int_equal(vma_mthp_orders(&sp, addr_of(huge)), m.always | m.advised);
+	assert_int_equal(vma_mthp_orders(&sp, at), 0); /* MADV_NOHUGEPAGE */
+	/* what was read a moment ago stands: as if it had been these */
+	atomic_store(&sp.mthp, 1u << 2 | (1u << 4 | 1u << 2) << 16);
+	assert_int_equal(vma_mthp_orders(&sp, addr_of(huge)), 1u << 4 | 1u << 2);
+	assert_int_equal(vma_mthp_orders(&sp, at), 0);
+	atomic_store(&sp.mthp_read_ns, 1); /* long ago */
+	assert_int_equal(vma_mthp_orders(&sp, addr_of(huge)), m.always | m.advised);
+	unmap_blocks(huge, BLOCK_BYTES);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, make, unmake)
 
 int main(void)
@@ -308,6 +326,7 @@ int main(void)
 		CASE(what_others_watch_is_refused),
 		CASE(without_memory_it_stays),
 		CASE(advice_and_setting_decide_about_huge_pages),
+		CASE(nothing_between_is_wanted_where_advice_is_against_it),
 	};
 	int r;
 

@@ -97,7 +97,7 @@ static inline const char *bytes_away(unsigned b, unsigned i)
 {
 	struct entry e = entry_at(b, i);
 
-	return memory + entry_offset(e) + (entry_order(e) ? i * PAGE_BYTES : 0);
+	return memory + entry_offset(e) + (entry_order(e) == BLOCK_ORDER ? i * PAGE_BYTES : 0);
 }
 
 /* The device has them, with their bytes, and the program has nothing there. */
