@@ -71,7 +71,7 @@ static inline struct uhmm_mpfn uhmm_mpfn_host(unsigned order)
 /* What is taken. Exactly one of the first two. */
 #define UHMM_SELECT_SYSTEM    (1u << 0) /* pages in the host's memory; they go to .dev. Swapped-out and zero pages too */
 #define UHMM_SELECT_DEVICE    (1u << 1) /* pages on .dev, and on no other device; they come home */
-#define UHMM_SELECT_COMPOUND  (1u << 2) /* THPs and 2 MiB folios as a whole; without it they are split */
+#define UHMM_SELECT_COMPOUND  (1u << 2) /* THPs and 2 MiB folios as a whole; without it they are split. Others go page by page */
 #define UHMM_SELECT_FAULT     (1u << 3) /* pages never touched too, in the same walk: as MIGRATE without VALID */
 #define UHMM_SELECT_READ_ONLY (1u << 4) /* read-only memory too, as UHMM_MOVE_READ_ONLY does */
 
@@ -156,7 +156,8 @@ UHMM_API enum uhmm_skip uhmm_migrate_why(struct uhmm_migrate *m, size_t i);
  * @order: 0..9, one of those the device takes
  * @ret:   the entry
  *
- * It is the caller's until uhmm_folio_free(), or until uhmm_migrate_pages() finds it in dst. Contents are undefined.
+ * It is the caller's until uhmm_folio_free(), or until uhmm_migrate_pages() finds it in dst, which takes orders 0 and 9. Contents are
+ * undefined.
  *
  * Return: 0; -ENOMEM when there is none; -EINVAL; -ENODEV; -EPERM; or what the driver said.
  * Since: 0.1

@@ -60,7 +60,8 @@ typedef void uhmm_notifier_fn(void *ctx, void *start, void *end);
  * @ctx:       handed to it
  * @ret:       the notifier
  *
- * Told of: migrations to a device and home, munmap(), mremap() and mmap() over the range, MADV_DONTNEED and its like, fork().
+ * Told of: migrations to a device and home, munmap(), mremap() and mmap() over the range, MADV_DONTNEED and its like, and what
+ * fork() brings home, where it does.
  * For memory of which nothing ever was on a device that takes a uhmm_range_fault() with this notifier, which makes the
  * mapping watched: what it reports as UHMM_RANGE_WATCHED is what is told of. Not told of, because Linux tells nobody: mprotect().
  * Protection is what it was when it was looked up; who depends on it looks it up anew, as uhmm_device_write() does. Nor of stores

@@ -306,6 +306,41 @@ static void what_is_moved_meanwhile_ends_where_it_is(void **state)
 	}
 }
 
+/* Folios of orders between: what is taken of them, and what of that goes, are cut out of them. */
+static void folios_between_go_page_by_page(void **state)
+{
+	for (unsigned order = 1; order < 9; order++) {
+		char *mem = filled(BLOCK, true);
+		struct uhmm_range_page page = { 0 };
+		struct uhmm_range range = { .sz = sizeof(range), .start = mem + 40 * PAGE, .len_bytes = PAGE, .dev = dev, .pages = &page };
+
+		assert_int_equal(uhmm_to_device(space, mem, BLOCK, dev, UHMM_MOVE_ORDER(order), NULL), 0);
+		assert_int_equal(uhmm_range_fault(space, &range), 0);
+		begin(mem + 3 * PAGE, 11 * PAGE, HOME); /* a part */
+		assert_int_equal(args.cpages, 11);
+		for (unsigned i = 0; i < 11; i++)
+			assert_int_equal(uhmm_mpfn_offset(src[i]) - uhmm_mpfn_offset(src[0]), i * PAGE);
+		for (unsigned i = 0; i < 11; i += 2)
+			dst[i] = uhmm_mpfn_host(0);
+		assert_int_equal(uhmm_migrate_copy(m), 0);
+		assert_int_equal(uhmm_migrate_pages(m), 6);
+		assert_int_equal(uhmm_migrate_finalize(m, NULL), UHMM_E_PARTIAL);
+		assert_int_equal(count_where(mem, BLOCK, UHMM_WHERE_DEVICE), 506);
+		assert_int_equal(used_bytes(), 506 * PAGE);
+
+		args.offset = uhmm_range_page_offset(page) + PAGE;
+		args.len_bytes = 5 * PAGE;
+		assert_int_equal(uhmm_migrate_setup_device(space, &args, &m), 0);
+		assert_int_equal(args.cpages, 5);
+		end_all(5);
+		assert_int_equal(count_where(mem + 41 * PAGE, 5 * PAGE, UHMM_WHERE_SYSTEM), 5);
+		assert_int_equal(used_bytes(), 501 * PAGE);
+		expect(mem, 3 * PAGE, 14 * PAGE);
+		expect(mem, 0, BLOCK);
+		put_down(mem, BLOCK);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -319,6 +354,7 @@ int main(void)
 		cmocka_unit_test(copies_that_fail_are_the_caller_s_to_answer_for),
 		cmocka_unit_test(a_compound_is_split_for_small_destinations),
 		cmocka_unit_test(destinations_that_do_not_fit_are_refused),
+		cmocka_unit_test(folios_between_go_page_by_page),
 		cmocka_unit_test(what_is_unmapped_meanwhile_is_dropped),
 		cmocka_unit_test(what_is_moved_meanwhile_ends_where_it_is),
 	};
