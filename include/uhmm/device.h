@@ -29,7 +29,8 @@ UHMM_API int uhmm_device_open(struct uhmm_space *space, const char *spec, struct
  * @dev: an open device, or NULL
  *
  * Return: 0; or what the driver said when it could not give its bytes back (-EIO, ...), or -ENOMEM when the host had
- * no memory for them: the device then stays open and keeps them.
+ * no memory for them: the device then stays open and keeps them. -EBUSY when a migration by hand (migrate.h) has not been
+ * finalized, or a folio of uhmm_folio_alloc() not been freed.
  * Context: any thread, may block; no other call may name @dev meanwhile.
  * Since: 0.1
  */

@@ -17,7 +17,9 @@
 
 #include "uhmm/device.h"
 #include "uhmm/error.h"
+#include "uhmm/migrate.h"
 #include "uhmm/mirror.h"
+#include "uhmm/range.h"
 #include "uhmm/space.h"
 #include "uhmm/stats.h"
 #include "uhmm/walk.h"

@@ -10,6 +10,7 @@
 
 #include "fault/fault.h"
 #include "migrate/jobs.h"
+#include "migrate/manual.h"
 #include "migrate/migrate.h"
 #include "mirror/mirror.h"
 #include "space/space.h"
@@ -27,6 +28,7 @@ struct uhmm_space {
 	struct faults faults;
 	struct jobs jobs;
 	struct mirror mirror;
+	struct manuals manuals;
 	uint64_t pool_bytes;
 
 	/* guarded by lock (rank REGISTRY): opening and closing of devices */
@@ -51,6 +53,15 @@ int check_process(const char *call, const struct uhmm_space *space);
 
 /* Is @dev an open device of @space? Return: 0 or -ENODEV, said. */
 int check_device(const char *call, const struct uhmm_space *space, const struct uhmm_device *dev);
+
+/* Copies a tally to the caller's structure, as far as that knows it; NULL is fine. */
+void fill_result(const struct tally *t, struct uhmm_result *ret);
+
+/* Does [mem, mem + bytes) touch [start, end)? */
+static inline bool overlaps(const void *mem, uint64_t bytes, uint64_t start, uint64_t end)
+{
+	return (uintptr_t)mem < end && (uintptr_t)mem + bytes > start;
+}
 
 /* The device at @index, or NULL. */
 struct uhmm_device *device_handle(struct uhmm_space *space, unsigned index);

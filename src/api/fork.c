@@ -160,7 +160,7 @@ static void bring_home(struct uhmm_space *s)
 
 	do {
 		jobs_run(&s->jobs, JOB_TO_SYSTEM, 0, EVERYTHING, NULL, true, &t);
-	} while (!t.error && migrator_used_bytes(&s->migrator));
+	} while (!t.error && manuals_away(&s->manuals));
 	if (!t.error)
 		return;
 	log_say(UHMM_LOG_ERROR, "fork: a device could not give back its pages (%s); the child will not have them",
@@ -178,7 +178,7 @@ static void before_fork(void)
 	s = space_current();
 	if (!s)
 		return;
-	jobs_pause(&s->jobs);
+	manuals_pause(&s->manuals);
 	if (s->sp.uffd.fork_events)
 		before_served_fork(s);
 	else

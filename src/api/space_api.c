@@ -111,9 +111,12 @@ static int start(struct uhmm_space *s, const struct uhmm_space_opts *o)
 	r = faults_init(&s->faults, &s->migrator, o->fault_threads);
 	if (r)
 		goto fini_migrator;
-	r = jobs_init(&s->jobs, &s->migrator, o->copy_threads);
+	r = manuals_init(&s->manuals, &s->migrator, &s->jobs);
+	if (!r)
+		r = jobs_init(&s->jobs, &s->migrator, o->copy_threads);
 	if (!r)
 		return 0;
+	manuals_fini(&s->manuals);
 	faults_fini(&s->faults);
 fini_migrator:
 	migrator_fini(&s->migrator);
@@ -179,6 +182,14 @@ int uhmm_close(struct uhmm_space *space)
 	r = check_process("uhmm_close", space);
 	if (r)
 		return r;
+	if (atomic_load(&space->sp.notifiers.nr)) {
+		log_say(UHMM_LOG_ERROR, "uhmm_close(): %u notifiers have not been removed", atomic_load(&space->sp.notifiers.nr));
+		return -EBUSY;
+	}
+	if (atomic_load(&space->manuals.nr_open)) {
+		log_say(UHMM_LOG_ERROR, "uhmm_close(): %u migrations have not been finalized", atomic_load(&space->manuals.nr_open));
+		return -EBUSY;
+	}
 	jobs_wait_detached(&space->jobs, NULL);
 	for (unsigned i = 1; i < MAX_DEVICES; i++) {
 		struct uhmm_device *dev = device_handle(space, i);
@@ -198,6 +209,7 @@ int uhmm_close(struct uhmm_space *space)
 	/* nothing is away: faults that still come are touches of holes, which the kernel fills once nobody watches */
 	faults_fini(&space->faults);
 	mirror_fini(&space->mirror);
+	manuals_fini(&space->manuals);
 	migrator_fini(&space->migrator);
 	space_fini(&space->sp);
 	lock_fini(&space->lock);

@@ -12,6 +12,7 @@
  */
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum gate_side { GATE_MOVES, GATE_EVENTS };
@@ -46,5 +47,8 @@ static inline uint64_t gate_events(const struct gate *g)
  * program may wait here. Not for one that is itself inside.
  */
 void gate_await_events(const struct gate *g);
+
+/* The same, but for some microseconds only. Return: whoever was there may still be. */
+bool gate_has_events(const struct gate *g);
 
 #endif

@@ -45,12 +45,8 @@ static void stay(struct mover *mv, struct claim *c, struct device *dev, const st
 		sched_yield();
 }
 
-/*
- * After install_home(): folios of what left the device are freed, the rest stays on it. @as_pages: what was one folio of order 9
- * has come as base pages, and counts as those.
- */
-static int settle(struct mover *mv, struct claim *c, struct device *dev, const struct pageset *pages,
-		  const struct pageset *left, bool as_pages, uint64_t *moved)
+int home_settle(struct mover *mv, struct claim *c, struct device *dev, const struct pageset *pages, const struct pageset *left,
+		bool as_pages, uint64_t *moved)
 {
 	struct pageset gone = *pages;
 
@@ -85,7 +81,7 @@ static int home_whole(struct mover *mv, struct claim *c, struct device *dev, uin
 		return r;
 	}
 	arrived = install_home(c, &pageset_all, slot, true, &left);
-	r = settle(mv, c, dev, &pageset_all, &left, false, moved);
+	r = home_settle(mv, c, dev, &pageset_all, &left, false, moved);
 	claim_wake(c);
 	/* it did not stay huge if a page table was in the way; then one has been left in the slot, too */
 	if (arrived && is_huge(mv->m->sp, c->addr)) {
@@ -113,7 +109,7 @@ static int home_pages(struct mover *mv, struct claim *c, struct device *dev, uin
 		return r;
 	}
 	(void)install_home(c, &pages, (uintptr_t)mv->bounce, false, &left);
-	r = settle(mv, c, dev, &pages, &left, true, moved);
+	r = home_settle(mv, c, dev, &pages, &left, true, moved);
 	claim_wake_pages(c, &pages);
 	return r;
 }

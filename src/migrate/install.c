@@ -105,7 +105,7 @@ int install_device(struct claim *c, struct device *dev, struct folios *f, const 
  * has put pages down, those that are on a device look like holes until its event has been applied: so none may be unread.
  * An unread one says nothing but wait: its reader may lack a CPU.
  */
-static bool holes_are_stale(struct space *sp, const struct piece *p)
+bool holes_are_stale(struct space *sp, const struct piece *p)
 {
 	uint64_t since = gate_events(&sp->gate);
 	bool stale, unread;
@@ -133,7 +133,7 @@ void install_piece(struct mover *mv, struct piece *p, struct tally *t)
 
 		uhmm_assert(!p->folios.whole || pageset_empty(&p->copy)); /* a folio for all of a block is all holes, or none */
 		release_folios(p->dev, &p->folios, &holes);
-		tally_skip(t, UHMM_SKIP_RACED, pageset_count(&holes));
+		tally_pages(t, UHMM_SKIP_RACED, &holes);
 		install_back(p, &holes);
 		if (claim_empty(&p->claim))
 			return;
@@ -141,7 +141,7 @@ void install_piece(struct mover *mv, struct piece *p, struct tally *t)
 
 	all = p->claim.mine;
 	if (install_device(&p->claim, p->dev, &p->folios, &all, &done)) {
-		tally_skip(t, UHMM_SKIP_NO_ROOM, pageset_count(&all));
+		tally_pages(t, UHMM_SKIP_NO_ROOM, &all);
 		release_folios(p->dev, &p->folios, &all);
 		install_back(p, &all);
 		return;
@@ -150,7 +150,7 @@ void install_piece(struct mover *mv, struct piece *p, struct tally *t)
 	pageset_for_each(&p->clear, i)
 		t->cleared_pages += pageset_has(&done, i);
 	pageset_remove(&all, &done);
-	tally_skip(t, UHMM_SKIP_RACED, pageset_count(&all));
+	tally_pages(t, UHMM_SKIP_RACED, &all);
 }
 
 /* ---- in the program ---- */

@@ -111,3 +111,15 @@ bool pagemap_exclusive(int fd, uint64_t addr)
 		return false;
 	return word >> 56 & 1;
 }
+
+int pagemap_exclusives(int fd, uint64_t addr, unsigned nr, bool *ret)
+{
+	uint64_t words[PAGES_PER_BLOCK];
+	ssize_t n = pread(fd, words, nr * sizeof(*words), (off_t)(addr >> PAGE_SHIFT) * 8);
+
+	if (n < 0)
+		return -errno;
+	for (unsigned i = 0; i < nr; i++)
+		ret[i] = (i + 1) * sizeof(*words) <= (size_t)n && words[i] >> 56 & 1;
+	return 0;
+}

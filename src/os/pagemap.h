@@ -36,4 +36,7 @@ int pagemap_uniform(int fd, uint64_t start, uint64_t end);
 /* Is the page at @addr mapped by this process only? False if it cannot be told. */
 bool pagemap_exclusive(int fd, uint64_t addr);
 
+/* The same for @nr pages from @addr on, at most 512. Return: 0 or -errno. */
+int pagemap_exclusives(int fd, uint64_t addr, unsigned nr, bool *ret);
+
 #endif

@@ -18,6 +18,7 @@
 #include "os/procmap.h"
 #include "os/uffd.h"
 #include "space/counters.h"
+#include "space/notify.h"
 
 struct claim;
 #define MAX_CLAIMS 8192 /* 64 workers with two batches of 32 pieces each, and 65 readers with two */
@@ -59,6 +60,9 @@ struct space {
 	void (*changed)(void *ctx, uint64_t start, uint64_t end, unsigned owner);
 	void *changed_ctx;
 
+	/* and the program's own, told of the same after that */
+	struct notifiers notifiers;
+
 	struct counters counters;
 };
 
@@ -66,6 +70,7 @@ static inline void space_changed(struct space *sp, uint64_t start, uint64_t end,
 {
 	if (sp->changed)
 		sp->changed(sp->changed_ctx, start, end, owner);
+	notify_changed(&sp->notifiers, start, end, owner);
 }
 
 /* @mode: see uffd_open(). Return: 0 or -errno, nothing left behind; the log has a sentence. */

@@ -102,14 +102,19 @@ static _Thread_local struct {
 	bool huge;
 } advice;
 
+void vma_arm_hold(struct space *sp)
+{
+	lock_take(&sp->arm_lock);
+	atomic_fetch_add(&sp->nr_arming, 1);
+	lock_drop(&sp->arm_lock);
+}
+
 int vma_arm_begin(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_seq)
 {
 	int r;
 
 	advice.start = advice.end = 0;
-	lock_take(&sp->arm_lock);
-	atomic_fetch_add(&sp->nr_arming, 1);
-	lock_drop(&sp->arm_lock);
+	vma_arm_hold(sp);
 	r = vma_arm_again(sp, start, end, ret_seq);
 	if (r)
 		vma_arm_end(sp);
