@@ -22,6 +22,7 @@
 #include "uhmm/range.h"
 #include "uhmm/space.h"
 #include "uhmm/stats.h"
+#include "uhmm/walk.h"
 
 #define UHMM_VERSION_MAJOR 0
 #define UHMM_VERSION_MINOR 1

@@ -72,6 +72,11 @@ int device_open_locked(struct uhmm_space *space, const char *spec, struct uhmm_d
 /* Brings home what is on it, again and again until nothing is. Return: 0, or why something stayed. */
 int device_empty(struct uhmm_space *space, struct device *dev);
 
+/* What the table and the kernel say, in the words of uhmm_query() and uhmm_walk(). @e: DEVICE or MIGRATING. @ret_dev: NULL
+ * where there is none. @bits: PM_*. */
+enum uhmm_where where_away(struct uhmm_space *space, struct entry e, struct uhmm_device **ret_dev);
+enum uhmm_where where_in_system(uint32_t bits);
+
 /* The built-in drivers, made known at the first need. */
 void drivers_init(void);
 

@@ -177,7 +177,7 @@ static void serve(struct children *ch, const struct child_fault *f)
 		/* nothing is lent for it; nor can it be later, for what mremap brings there is announced first */
 		gate_enter(&c->sp.gate, GATE_MOVES);
 		if (entry_state(table_peek(&c->sp.table, f->addr)) != ENTRY_DEVICE)
-			(void)uffd_zeropage(&c->sp.uffd, f->addr, PAGE_BYTES);
+			(void)uffd_zeropage(&c->sp.uffd, f->addr, PAGE_BYTES, 0);
 		gate_leave(&c->sp.gate, GATE_MOVES);
 	}
 	/* if it was refused because of an unread event, or the page has gone elsewhere: the child asks again */

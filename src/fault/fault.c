@@ -43,9 +43,9 @@ static int fill_page(struct space *sp, struct claim *c, unsigned i, bool write)
 		if (!gone) {
 			/* a store would fault again on the zero page: it gets a page of its own at once */
 			if (write)
-				r = uffd_copy(&sp->uffd, at, zero_page, PAGE_BYTES, 0, &done);
+				r = uffd_copy(&sp->uffd, at, zero_page, PAGE_BYTES, UFFD_DONTWAKE, &done);
 			else
-				r = uffd_zeropage(&sp->uffd, at, PAGE_BYTES);
+				r = uffd_zeropage(&sp->uffd, at, PAGE_BYTES, UFFD_DONTWAKE);
 		}
 		if (r != UFFD_E_AGAIN)
 			break;
@@ -57,8 +57,7 @@ static int fill_page(struct space *sp, struct claim *c, unsigned i, bool write)
 	if (claim_end_system(c, &c->mine, true))
 		claim_wake(c);
 	claim_leave(c);
-	if (r || gone)
-		uffd_wake(&sp->uffd, at, PAGE_BYTES);
+	uffd_wake(&sp->uffd, at, PAGE_BYTES); /* not before the end of the claim: claim.h */
 	return r;
 }
 
@@ -68,6 +67,7 @@ static bool fill_huge(struct reader *rd, struct claim *c)
 	struct staging *st = &rd->faults->m->staging;
 	struct pageset left;
 	uint64_t slot;
+	bool whole;
 
 	if (!c->whole || !entry_has(entry_get(c->block), ENTRY_HUGE))
 		return false;
@@ -76,15 +76,14 @@ static bool fill_huge(struct reader *rd, struct claim *c)
 	slot = staging_take_zeroed(st);
 	if (!slot)
 		return false;
-	if (install_home(c, &pageset_all, slot, true, &left))
+	whole = install_home(c, &pageset_all, slot, true, &left);
+	if (!pageset_empty(&left))
+		(void)claim_end_system(c, &left, true); /* no memory: the toucher asks again */
+	claim_wake(c);
+	if (whole)
 		staging_put_empty(st, slot);
 	else
 		staging_put_dirty(st, slot);
-	if (!pageset_empty(&left)) {
-		/* no memory: the toucher asks again. It waits without having been marked as waiting */
-		(void)claim_end_system(c, &left, true);
-		claim_wake(c);
-	}
 	return true;
 }
 
@@ -214,6 +213,7 @@ void fault_handle(struct reader *rd, const struct uffd_message *msg)
 	struct entry e;
 
 	counter_add(&sp->counters.faults, 1);
+	stamps_set(&sp->faulted, msg->start, began);
 	if (!b) {
 		uffd_wake(&sp->uffd, msg->start, PAGE_BYTES);
 		return;

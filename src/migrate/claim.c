@@ -211,6 +211,8 @@ static void claim_device_pages_locked(struct claim *c, struct entry_slot *words,
 			continue;
 		device = *ret_device = c->from_device = entry_device(e);
 		c->from = f->offset;
+		if (entry_has(e, ENTRY_WRITTEN))
+			pageset_add(&c->written, i);
 		f->offset[i] = entry_offset(e);
 		f->order[i] = (uint8_t)entry_order(e);
 		entry_set(&words[i], entry_migrating(token_of_page(c->token, i)));
@@ -228,6 +230,8 @@ static bool claim_device_locked(struct claim *c, unsigned first, unsigned end, u
 	if (is_on(e, device)) {
 		if (!may_widen && end - first < PAGES_PER_BLOCK)
 			return true;
+		if (entry_has(e, ENTRY_WRITTEN))
+			c->written = pageset_all;
 		f->whole = true;
 		f->offset[0] = entry_offset(e);
 		*ret_device = c->from_device = entry_device(e);
@@ -465,4 +469,14 @@ bool claim_end_system(struct claim *c, const struct pageset *pages, bool mapped)
 void claim_wake(const struct claim *c)
 {
 	uffd_wake(&c->sp->uffd, c->addr, BLOCK_BYTES);
+}
+
+void claim_wake_pages(const struct claim *c, const struct pageset *pages)
+{
+	unsigned first = pageset_next(pages, 0), end = first;
+
+	pageset_for_each_run(pages, run, run_end)
+		end = run_end;
+	if (end > first)
+		uffd_wake(&c->sp->uffd, c->addr + first * PAGE_BYTES, (end - first) * PAGE_BYTES);
 }

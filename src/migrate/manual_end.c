@@ -258,6 +258,7 @@ static void end_at_home(struct mover *mv, struct manual *m, struct manual_piece 
 	memcpy(mv->folios.offset, p->folios.offset, PAGES_PER_BLOCK * sizeof(*p->folios.offset));
 	memcpy(mv->folios.order, p->folios.order, sizeof(p->folios.order));
 	(void)home_settle(mv, &p->claim, m->dev, &pages, &left, !huge, m->tally.moved_folios);
+	claim_wake_pages(&p->claim, &pages);
 	pageset_for_each(&left, i)
 		manual_stays(m, mp, i, UHMM_SKIP_NO_ROOM);
 }

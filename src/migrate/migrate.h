@@ -236,7 +236,7 @@ int install_device(struct claim *c, struct device *dev, struct folios *f, const 
  * offset from @from. Pages that the program has dropped meanwhile are not installed, but ended too.
  * @may_move: @from is a staging slot: its pages are given away rather than copied
  * @ret_left: pages for which the host had no memory; still claimed
- * Return: the block arrived whole, by one MOVE.
+ * Return: the block arrived whole, by one MOVE. Nobody has been woken: that is the caller's business, when all is done.
  */
 bool install_home(struct claim *c, const struct pageset *pages, uint64_t from, bool may_move, struct pageset *ret_left);
 
@@ -251,8 +251,18 @@ int home_settle(struct mover *mv, struct claim *c, struct device *dev, const str
 /* May what looked like holes be something else? To be asked before holes are installed as what was cleared. */
 bool holes_are_stale(struct space *sp, const struct piece *p);
 
+/* While an event is unread nothing can be moved, and its reader may lack a CPU: that is waited for. But no longer than until
+ * so many messages have been read: a program that raises one event after another does not hold up a page for ever. */
+#define MAX_MESSAGES 10000
+
 /* Is the block one THP now? */
 bool is_huge(struct space *sp, uint64_t block);
+
+/*
+ * A block has come home by base pages, all of it: makes a THP of them, if the kernel can. Nothing depends on it: whoever owns
+ * the block by now sees the same bytes under the same protection.
+ */
+void make_huge_again(struct space *sp, uint64_t block);
 
 /* Pages of a piece that are not isolated yet, or were holes, leave it and stay in the program. */
 void release_pages(struct piece *p, const struct pageset *pages, enum uhmm_skip why, struct tally *t);

@@ -175,6 +175,11 @@ int map_discard(uint64_t start, uint64_t len)
 	return advise(start, len, MADV_DONTNEED);
 }
 
+int map_collapse(uint64_t start, uint64_t len)
+{
+	return advise(start, len, MADV_COLLAPSE);
+}
+
 int map_inherit(uint64_t start, uint64_t len, bool inherit)
 {
 	return advise(start, len, inherit ? MADV_DOFORK : MADV_DONTFORK);

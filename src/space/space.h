@@ -13,6 +13,7 @@
 
 #include "base/gate.h"
 #include "base/lock.h"
+#include "mem/stamp.h"
 #include "mem/table.h"
 #include "os/procmap.h"
 #include "os/uffd.h"
@@ -33,6 +34,7 @@ struct space {
 
 	struct lock tasks_lock; /* rank LEAF */
 	struct table table;
+	struct stamps faulted; /* when a CPU last faulted in each block */
 	struct gate gate;
 
 	/* Grows with every unmap and remap event, inside the gate: who armed a range at one value and finds another inside

@@ -50,7 +50,8 @@ void vma_disarm(struct space *sp, uint64_t start, uint64_t end, bool (*away)(voi
 /* Stops watching everything; nothing is away, and nobody is arming. */
 void vma_disarm_all(struct space *sp);
 
-/* May new pages of the mapping at @addr be huge? Reads /proc/self/smaps when THP is set to madvise: milliseconds. */
+/* May new pages of the mapping at @addr be huge? Reads /proc/self/smaps when THP is set to madvise, which takes up to
+ * milliseconds; once for each mapping that the calling thread has armed. */
 bool vma_wants_huge(struct space *sp, uint64_t addr);
 
 /*
