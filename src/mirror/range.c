@@ -106,6 +106,14 @@ static void answer_system(struct look *k, uint64_t at, struct entry e, uint32_t 
 	answer(k, at, flags, want & UHMM_RANGE_REQ_WRITE && !(flags & UHMM_RANGE_WRITE) ? STORE : DONE);
 }
 
+/* Is the page still the file's, which a store would copy first? A scan of many pages does not say. */
+static bool is_file(struct space *sp, const struct mapping *m, uint64_t at)
+{
+	int bits = m->flags & MAPPING_FILE ? pagemap_uniform(sp->pagemap_fd, at, at + PAGE_BYTES) : 0;
+
+	return bits < 0 || bits & PM_FILE;
+}
+
 /* [start, end) of one mapping and one block. @flags: what holds for all of it. */
 static int look_at_block(struct look *k, uint64_t start, uint64_t end, const struct mapping *m, uint64_t flags)
 {
@@ -121,7 +129,7 @@ static int look_at_block(struct look *k, uint64_t start, uint64_t end, const str
 
 		r = pagemap_scan(sp->pagemap_fd, at, end, runs, ARRAY_LEN(runs), &nr, &stop);
 		for (unsigned i = 0; !r && i < nr; i++) {
-			bool whole = shared || !(runs[i].bits & (PM_ZERO | PM_FILE));
+			bool whole = shared || !(runs[i].bits & PM_ZERO);
 
 			for (; at < runs[i].end; at += PAGE_BYTES) {
 				struct entry e = table_peek(&sp->table, at);
@@ -133,7 +141,8 @@ static int look_at_block(struct look *k, uint64_t start, uint64_t end, const str
 				else if (entry_state(e) == ENTRY_DEVICE)
 					answer_device(k, at, e, flags);
 				else
-					answer_system(k, at, e, runs[i].bits, whole && (shared || own[(at - start) >> PAGE_SHIFT]), flags);
+					answer_system(k, at, e, runs[i].bits, whole && (shared || (own[(at - start) >> PAGE_SHIFT] && !is_file(sp, m, at))),
+						      flags);
 			}
 		}
 		at = stop;
