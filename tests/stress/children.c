@@ -114,7 +114,7 @@ static void change(struct block *b, uint64_t *rnd)
 
 static void device_writes(struct block *b, uint64_t *rnd)
 {
-	static _Thread_local char data[8 * PAGE];
+	static _Thread_local _Alignas(16) char data[8 * PAGE];
 	size_t n = 1 + below(rnd, 8), first = below(rnd, PAGES - n + 1);
 	int r;
 
