@@ -181,8 +181,10 @@ static int to_system(struct call *c)
 	struct uhmm_result res = { .sz = sizeof(res) };
 	int r = uhmm_to_system(space, c->addr, c->bytes, 0, &res);
 
-	for (unsigned k = 0; k < UHMM_NR_ORDERS; k++)
-		c->cmd->cpages += res.moved_folios[k];
+	/* a huge page counts as one; what is left of a split one, as the pages that Linux would have made of it */
+	for (unsigned k = 0; k < UHMM_ORDER_MAX; k++)
+		c->cmd->cpages += res.moved_folios[k] << k;
+	c->cmd->cpages += res.moved_folios[UHMM_ORDER_MAX];
 	return r < 0 ? r : 0;
 }
 

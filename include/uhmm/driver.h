@@ -10,7 +10,8 @@
  * list of them. A driver's whole duty is to copy bytes between host memory and an offset, and to answer honestly.
  *
  * What holds for every callback:
- * - it may be called from several threads at once, for different folios; for one folio calls come one after another;
+ * - it may be called from several threads at once, for different folios; for one folio calls come one after another, except
+ *   that several copy_outs may overlap: a process and its child after fork(2) read the same folio;
  * - it holds none of uhmm's locks, and must not call uhmm_to_device() and its like;
  * - it may run in a fault thread, while the program's threads wait for it - one of them perhaps inside malloc(): it
  *   must not call malloc(), nor touch memory that was given to uhmm - malloc()'s own may be. What it needs it takes from
@@ -43,7 +44,7 @@ struct uhmm_seg {
 struct uhmm_driver_props {
 	size_t sz;
 	uint64_t size_bytes; /* a multiple of 2 MiB, at most 2^51 */
-	uint32_t orders;     /* bit k: folios of order k are taken; bit 0 must be set; 0 means all, 0..9 */
+	uint32_t orders;     /* bit k: folios of order k are taken, and come of splits; bit 0 must be set; 0 means all, 0..9 */
 	uint32_t caps;       /* UHMM_CAP_* */
 };
 
@@ -78,11 +79,12 @@ struct uhmm_driver {
 	 * once for each fence. Context: as copy_in. */
 	int (*fence_wait)(void *ctx, uint64_t fence);
 
-	/* Optional (NULL: zeros are copied in): make @bytes at @offset read as zeros. Context: as copy_in. */
+	/* Optional (NULL: zeros are copied in): make @bytes at @offset, all in one folio, read as zeros. Context: as copy_in. */
 	int (*clear)(void *ctx, uint64_t offset, uint64_t bytes);
 
 	/* Optional (NULL: always agreed): a folio is about to be used. A negative errno refuses it; uhmm then tries smaller
-	 * orders, and at order 0 counts the page as UHMM_SKIP_NO_ROOM. Contents are undefined. Context: as copy_in. */
+	 * orders, asks for the refused one no more in these 2 MiB, and at order 0 counts the pages that are left as
+	 * UHMM_SKIP_NO_ROOM. Contents are undefined. Context: as copy_in. */
 	int (*folio_alloc)(void *ctx, uint64_t offset, unsigned order);
 
 	/* Optional (NULL: nothing happens): a folio is not used any more; its order may be smaller than when it was
@@ -90,9 +92,10 @@ struct uhmm_driver {
 	void (*folio_free)(void *ctx, uint64_t offset, unsigned order);
 
 	/*
-	 * Optional (NULL: nothing happens): the folio of @old_order at @head becomes pieces of @new_order without moving
-	 * its bytes. Called once for each piece but the first, with its offset in @piece, and once more with @piece
-	 * UINT64_MAX when all are done.
+	 * Optional (NULL: nothing happens): the folio of @old_order at @head becomes pieces of @new_order, any smaller one
+	 * that the device takes, without moving its bytes. Called once for each piece but the first, with its offset in
+	 * @piece, in ascending order, and once more with @piece UINT64_MAX when all are done. Cutting something out of a
+	 * folio is several such splits, of ever smaller folios.
 	 * Context: any thread, fault thread; must not block: a block's lock is held.
 	 */
 	void (*folio_split)(void *ctx, uint64_t head, unsigned old_order, uint64_t piece, unsigned new_order);

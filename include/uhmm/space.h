@@ -120,6 +120,12 @@ struct uhmm_result {
  */
 #define UHMM_MOVE_READ_ONLY (1u << 0)
 
+/*
+ * Folios of at most order @k, 0..9. Below 9 a THP goes as pieces of that order, which come home as base pages. Base pages that are side by side and aligned go as folios of up to that order too, 8 at most, where without this
+ * flag they do so only for sizes that the system itself has enabled (mTHP).
+ */
+#define UHMM_MOVE_ORDER(k) (((uint32_t)(k) + 1) << 8)
+
 /**
  * uhmm_to_device() - move a range to a device
  * @space:     an open space
@@ -129,13 +135,14 @@ struct uhmm_result {
  * @flags:     UHMM_MOVE_*, or 0
  * @ret:       what was done, or NULL
  *
- * Works on private anonymous memory of any kind: THPs that lie wholly inside the range go as 2 MiB folios, base
- * pages as 4 KiB folios, pages that were never touched as cleared folios. Other threads may use the range all the
- * while: a touch waits until the page is back. Pages that cannot go stay and are counted in @ret.
+ * Works on private anonymous memory of any kind: THPs that lie wholly inside the range go as 2 MiB folios, or as the largest
+ * smaller ones that the device has; base pages as 4 KiB folios, or larger ones where the system has such pages (mTHP); pages
+ * that were never touched as cleared folios. A folio is a unit: a touch of one page brings all of it home. Other threads may
+ * use the range all the while: a touch waits until the page is back. Pages that cannot go stay and are counted in @ret.
  *
  * Return: 0 when the whole range now lives on @dev;
  *   UHMM_E_PARTIAL  some pages stayed,
- *   -EINVAL  unaligned, empty or overflowing range, unknown flag,
+ *   -EINVAL  unaligned, empty or overflowing range, unknown flag, order above 9,
  *   -EFAULT  nothing is mapped in the range,
  *   -EPERM   called in a child of the opener,
  *   -ENODEV  @dev is not a device of @space,
@@ -154,7 +161,7 @@ UHMM_API int uhmm_to_device(struct uhmm_space *space, void *start, size_t len_by
  * @flags:     0
  * @ret:       what was done, or NULL
  *
- * Pages that are not on a device count as UHMM_SKIP_ABSENT and make nothing partial. When all of a mapping in the
+ * Nothing but the range: of a folio that it cuts, the rest stays where it is, in smaller folios. Pages that are not on a device count as UHMM_SKIP_ABSENT and make nothing partial. When all of a mapping in the
  * range is home, and no device holds anything any more, uhmm stops watching it.
  *
  * Return: 0 when nothing of the range is on a device; -ENOMEM when the host had no memory for some of it, which is still on
@@ -221,7 +228,7 @@ enum uhmm_where {
 struct uhmm_extent {
 	uint64_t start, end;     /* addresses, [start, end) */
 	enum uhmm_where where;
-	unsigned order;          /* 9: whole 2 MiB units (a THP, a 2 MiB folio); else the folio's order, 0 for base pages */
+	unsigned order;          /* 9: whole 2 MiB units (a THP, a 2 MiB folio); else the device folio's order, 0 for base pages */
 	struct uhmm_device *dev; /* for DEVICE, LOST and EXCLUSIVE, else NULL */
 };
 

@@ -33,7 +33,7 @@ struct uhmm_stats {
 
 	/* address-space events */
 	uint64_t events_remove, events_unmap, events_remap;
-	uint64_t forks;           /* fork(2) calls that brought everything home first */
+	uint64_t forks;           /* fork(2) calls, with or without anything on a device */
 
 	/* the pool of recycled THPs */
 	uint64_t pool_bytes;      /* held now */
@@ -49,6 +49,10 @@ struct uhmm_stats {
 
 	/* prefetch */
 	uint64_t prefetches, prefetches_failed;
+
+	/* children of fork(2), where there are fork events */
+	uint64_t children;        /* that had memory of which a part may have been away */
+	uint64_t child_bytes;     /* copied into them from devices */
 };
 
 /**

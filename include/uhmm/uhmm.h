@@ -20,6 +20,7 @@
 #include "uhmm/mirror.h"
 #include "uhmm/space.h"
 #include "uhmm/stats.h"
+#include "uhmm/walk.h"
 
 #define UHMM_VERSION_MAJOR 0
 #define UHMM_VERSION_MINOR 1

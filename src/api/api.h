@@ -61,6 +61,11 @@ int device_open_locked(struct uhmm_space *space, const char *spec, struct uhmm_d
 /* Brings home what is on it, again and again until nothing is. Return: 0, or why something stayed. */
 int device_empty(struct uhmm_space *space, struct device *dev);
 
+/* What the table and the kernel say, in the words of uhmm_query() and uhmm_walk(). @e: DEVICE or MIGRATING. @ret_dev: NULL
+ * where there is none. @bits: PM_*. */
+enum uhmm_where where_away(struct uhmm_space *space, struct entry e, struct uhmm_device **ret_dev);
+enum uhmm_where where_in_system(uint32_t bits);
+
 /* The built-in drivers, made known at the first need. */
 void drivers_init(void);
 
@@ -68,7 +73,10 @@ void drivers_init(void);
 void fork_lock(void);
 void fork_unlock(void);
 
-/* fork(2): home first, then fork (fork.c). */
+/* fork(2): the child is given what is away (fork.c). */
 void fork_init(void);
+
+/* In a child: waits until the parent has given it everything, and watches its memory no longer. */
+void fork_await_settled(void);
 
 #endif

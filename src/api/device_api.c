@@ -75,8 +75,13 @@ int device_empty(struct uhmm_space *space, struct device *dev)
 {
 	struct tally t;
 
-	while (buddy_used_bytes(&dev->buddy)) {
-		uint64_t before = buddy_used_bytes(&dev->buddy);
+	for (;;) {
+		uint64_t before;
+
+		children_await(&space->faults.children); /* what is lent to them is not freed */
+		before = buddy_used_bytes(&dev->buddy);
+		if (!before)
+			break;
 
 		jobs_run(&space->jobs, JOB_TO_SYSTEM, 0, UINT64_C(1) << TABLE_ADDRESS_BITS, dev, false, &t);
 		if (t.error && buddy_used_bytes(&dev->buddy) >= before)
@@ -120,6 +125,8 @@ int uhmm_device_close(struct uhmm_device *dev)
 	}
 	lock_take(&space->lock);
 	atomic_store_explicit(&space->migrator.devices[dev->dev.index], NULL, memory_order_release);
+	gate_await_events(&space->sp.gate); /* a child that is being born may borrow it, */
+	children_await(&space->faults.children);
 	device_close(&dev->dev);
 	mirror_forget(&space->mirror, dev->dev.index);
 	if (dev->companion_of)

@@ -1,14 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fork(2): a child shares the parent's pages, but not what is on a device - it would read zeros there. So everything
- * comes home before the fork, and nothing leaves until it is done. A folio is freed when its bytes are in the program, so
- * all is home when no device has a folio: not when a walk has found none, for a fault thread may have some in its hands, and
- * mremap carries others past the walker. What a failing device keeps is not inherited at all:
- * the child gets SIGSEGV there, never zeros.
+ * fork(2): a child shares the parent's pages, but not what is on a device - it would read zeros there.
  *
- * vfork and posix_spawn (system, popen) share the address space, run no handlers, and cost nothing.
+ * With fork events (src/fault/children.h) nothing comes home for a fork. The child is given what it touches, and then the rest,
+ * by copies; fork() returns in the parent when the child has all, or has called exec or ended: so no child depends on a
+ * parent that may end. Two things come home nevertheless, before: what a device has exclusively, because fork is a touch of
+ * it; and memory that the child must find wiped (MADV_WIPEONFORK), which only the kernel can tell it.
  *
- * The child has none of our threads, and its memory is watched by nobody. It may open a space of its own.
+ * Without - they need a privilege - everything comes home before the fork, and nothing leaves until it is done. A folio is
+ * freed when its bytes are in the program, so all is home when no device has a folio: not when a walk has found none, for a
+ * fault thread may have some in its hands, and mremap carries others past the walker. What a failing device keeps is not
+ * inherited at all: the child gets SIGSEGV there, never zeros.
+ *
+ * vfork and posix_spawn (system, popen) share the address space, run no handlers, and cost nothing. A process that is made by
+ * clone(2) or _Fork(3) runs no handlers either: with fork events it is served in the same way, but nobody waits until it has
+ * all; without, it reads zeros where pages were away.
+ *
+ * The child has none of our threads. It may open a space of its own.
  */
 #include <sched.h>
 #include <string.h>
@@ -18,6 +26,8 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "os/map.h"
+#include "os/procmap.h"
+#include "os/thread.h"
 
 static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 
@@ -68,20 +78,71 @@ static int visit_show(void *ctx, uint64_t addr, struct entry_slot *b)
 	return 0;
 }
 
-static void before_fork(void)
+/* ---- with fork events ---- */
+
+/*
+ * How many forks there have been, and up to which one the children are settled: a child that wants to watch its memory itself
+ * waits until the parent does so no longer. The second is shared with all children.
+ */
+static uint32_t nr_forks;
+static _Atomic uint32_t *nr_settled;
+static pid_t server; /* in a child: who gives it what was away */
+
+static void home_exclusive(struct uhmm_space *s)
 {
-	struct uhmm_space *s;
+	for (unsigned i = 1; i < MAX_DEVICES; i++) {
+		struct uhmm_device *d = device_handle(s, i);
+		struct tally t = { 0 };
+
+		while (d && d->companion_of && buddy_used_bytes(&d->dev.buddy) && !t.error)
+			jobs_run(&s->jobs, JOB_TO_SYSTEM, 0, EVERYTHING, &d->dev, true, &t);
+	}
+}
+
+static void home_wiped(void *ctx, uint64_t start, uint64_t end)
+{
+	struct uhmm_space *s = ctx;
 	struct tally t;
 
-	fork_lock();
-	s = space_current();
-	if (!s)
-		return;
-	jobs_pause(&s->jobs);
+	jobs_run(&s->jobs, JOB_TO_SYSTEM, start, end, NULL, true, &t);
+}
+
+static void before_served_fork(struct uhmm_space *s)
+{
+	children_await(&s->faults.children); /* or this child would inherit the descriptor that watches another */
+	home_exclusive(s);
+	if (migrator_used_bytes(&s->migrator))
+		(void)procmap_for_wiped(home_wiped, s);
+	if (!nr_settled)
+		nr_settled = map_shared(PAGE_BYTES);
+	nr_forks++;
+}
+
+/* The event has been read when fork returns, but perhaps not yet been applied. */
+static void after_served_fork(struct uhmm_space *s)
+{
+	gate_await_events(&s->sp.gate);
+	children_await(&s->faults.children);
+	if (nr_settled)
+		atomic_store(nr_settled, nr_forks);
+}
+
+void fork_await_settled(void)
+{
+	for (unsigned n = 0; server && nr_settled && atomic_load(nr_settled) < nr_forks && getppid() == server; n++)
+		thread_pause(n);
+	server = 0;
+}
+
+/* ---- without ---- */
+
+static void bring_home(struct uhmm_space *s)
+{
+	struct tally t;
+
 	do {
 		jobs_run(&s->jobs, JOB_TO_SYSTEM, 0, EVERYTHING, NULL, true, &t);
 	} while (!t.error && migrator_used_bytes(&s->migrator));
-	counter_add(&s->sp.counters.forks, 1);
 	if (!t.error)
 		return;
 	log_say(UHMM_LOG_ERROR, "fork: a device could not give back its pages (%s); the child will not have them",
@@ -89,20 +150,41 @@ static void before_fork(void)
 	(void)table_walk(&s->sp.table, 0, EVERYTHING, visit_hide, &s->sp.table);
 }
 
+/* ---- the handlers ---- */
+
+static void before_fork(void)
+{
+	struct uhmm_space *s;
+
+	fork_lock();
+	s = space_current();
+	if (!s)
+		return;
+	jobs_pause(&s->jobs);
+	if (s->sp.uffd.fork_events)
+		before_served_fork(s);
+	else
+		bring_home(s);
+	counter_add(&s->sp.counters.forks, 1);
+}
+
 static void in_parent(void)
 {
 	struct uhmm_space *s = space_current();
 
-	if (s) {
+	if (s && !s->sp.uffd.fork_events)
 		(void)table_walk(&s->sp.table, 0, EVERYTHING, visit_show, &s->sp.table);
+	if (s)
 		jobs_resume(&s->jobs);
-	}
+	if (s && s->sp.uffd.fork_events)
+		after_served_fork(s);
 	fork_unlock();
 }
 
 /* The space's own memory is not here: nothing of it may be touched. */
 static void in_child(void)
 {
+	server = getppid();
 	space_forget();
 	fork_unlock();
 }

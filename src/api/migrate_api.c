@@ -57,6 +57,11 @@ static void fill_result(const struct tally *t, struct uhmm_result *ret)
 	memcpy(ret, &full, sz < sizeof(full) ? sz : sizeof(full));
 }
 
+/* What UHMM_MOVE_ORDER says: the largest order + 1, 0 for nothing. */
+#define MOVE_ORDER_BITS UINT32_C(0xf00)
+
+static unsigned limit_of(uint32_t flags) { return (flags & MOVE_ORDER_BITS) >> 8; }
+
 static int check_call(const char *call, struct uhmm_space *space, const struct uhmm_result *ret, uint32_t flags,
 		      uint32_t known)
 {
@@ -64,9 +69,10 @@ static int check_call(const char *call, struct uhmm_space *space, const struct u
 		log_say(UHMM_LOG_ERROR, "%s(): %s", call, space ? "the result's sz is not set" : "there is no space");
 		return -EINVAL;
 	}
-	if (flags & ~known) {
+	if (flags & ~known || limit_of(flags) > NR_ORDERS) {
 		log_say(UHMM_LOG_ERROR, "%s(): flags is 0x%x; %s", call, flags,
-			known ? "UHMM_MOVE_READ_ONLY (0x1) is the only one" : "no flags are defined");
+			known ? "there are UHMM_MOVE_READ_ONLY (0x1) and UHMM_MOVE_ORDER(0) to (9), 0x100 to 0xa00" :
+				"no flags are defined");
 		return -EINVAL;
 	}
 	return check_process(call, space);
@@ -85,14 +91,15 @@ int uhmm_to_device(struct uhmm_space *space, void *start, size_t len_bytes, stru
 	struct tally t;
 	int r;
 
-	r = check_call("uhmm_to_device", space, ret, flags, UHMM_MOVE_READ_ONLY);
+	r = check_call("uhmm_to_device", space, ret, flags, UHMM_MOVE_READ_ONLY | MOVE_ORDER_BITS);
 	if (!r)
 		r = check_device("uhmm_to_device", space, dev);
 	if (!r)
 		r = check_range("uhmm_to_device", start, len_bytes, true, &s, &e);
 	if (r)
 		return r;
-	jobs_run(&space->jobs, flags & UHMM_MOVE_READ_ONLY ? JOB_TO_DEVICE_READ_ONLY : JOB_TO_DEVICE, s, e, &dev->dev, false, &t);
+	jobs_run_limited(&space->jobs, flags & UHMM_MOVE_READ_ONLY ? JOB_TO_DEVICE_READ_ONLY : JOB_TO_DEVICE, s, e, &dev->dev,
+			 limit_of(flags), &t);
 	fill_result(&t, ret);
 	if (t.error)
 		return t.error;

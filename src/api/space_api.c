@@ -162,6 +162,7 @@ int uhmm_open(const struct uhmm_space_opts *opts, struct uhmm_space **ret_space)
 	if (r)
 		return r;
 	fork_init();
+	fork_await_settled();
 	fork_lock();
 	r = open_locked(&o, ret_space);
 	fork_unlock();

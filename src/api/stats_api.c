@@ -49,6 +49,8 @@ static void read_counters(struct uhmm_stats *s, struct counters *n)
 	s->pool_freed = counter_get(&n->pool_freed);
 	s->prefetches = counter_get(&n->prefetches);
 	s->prefetches_failed = counter_get(&n->prefetches_failed);
+	s->children = counter_get(&n->children);
+	s->child_bytes = counter_get(&n->child_pages) << PAGE_SHIFT;
 }
 
 int uhmm_stats(struct uhmm_space *space, struct uhmm_stats *ret)
@@ -65,7 +67,7 @@ int uhmm_stats(struct uhmm_space *space, struct uhmm_stats *ret)
 	read_counters(&s, &space->sp.counters);
 	s.pool_bytes = staging_pool_bytes(&space->migrator.staging);
 	s.pool_bytes_max = space->pool_bytes;
-	s.metadata_bytes = table_bytes(&space->sp.table);
+	s.metadata_bytes = table_bytes(&space->sp.table) + stamps_bytes(&space->sp.faulted);
 	for (unsigned i = 1; i < MAX_DEVICES; i++) {
 		struct device *d = migrator_device(&space->migrator, i);
 

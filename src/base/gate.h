@@ -35,6 +35,12 @@ static inline void gate_init(struct gate *g)
 void gate_enter(struct gate *g, enum gate_side side);
 void gate_leave(struct gate *g, enum gate_side side);
 
+/* How many have left the side of events. */
+static inline uint64_t gate_events(const struct gate *g)
+{
+	return atomic_load_explicit(&g->events_left, memory_order_acquire);
+}
+
 /*
  * Waits until whoever is on the side of events now has left it. Does not enter, so it keeps nobody out: a thread of the
  * program may wait here. Not for one that is itself inside.

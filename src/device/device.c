@@ -59,6 +59,8 @@ int device_open(struct device *d, const char *spec, unsigned index, char *ret_wh
 		d->driver->close(d->ctx);
 		return r;
 	}
+	lock_init(&d->loan_lock, LOCK_LEAF);
+	meta_init(&d->withheld_nodes, sizeof(uint64_t) * 3);
 	d->index = index;
 	snprintf(d->spec, sizeof(d->spec), "%s", spec);
 	d->open_ns = clock_ns() - began;
@@ -69,6 +71,8 @@ void device_close(struct device *d)
 {
 	uhmm_assert(!buddy_used_bytes(&d->buddy));
 	d->driver->close(d->ctx);
+	meta_fini(&d->withheld_nodes);
+	lock_fini(&d->loan_lock);
 	buddy_fini(&d->buddy);
 }
 
@@ -94,20 +98,25 @@ int device_alloc(struct device *d, unsigned order, uint64_t *ret_offset)
 
 void device_free(struct device *d, uint64_t offset, unsigned order)
 {
+	if (device_withhold(d, offset, order))
+		return;
 	if (d->driver->folio_free)
 		d->driver->folio_free(d->ctx, offset, order);
 	buddy_free(&d->buddy, offset, order);
 }
 
-int device_split(struct device *d, uint64_t offset)
+int device_split(struct device *d, uint64_t offset, unsigned order, unsigned to)
 {
-	int r = buddy_split(&d->buddy, offset);
+	int r;
 
+	if (d->lender) /* a loan only names what it has in smaller pieces */
+		return 0;
+	r = buddy_split(&d->buddy, offset, order, to);
 	if (r || !d->driver->folio_split)
 		return r;
-	for (unsigned i = 1; i < PAGES_PER_BLOCK; i++)
-		d->driver->folio_split(d->ctx, offset, BLOCK_ORDER, offset + i * PAGE_BYTES, 0);
-	d->driver->folio_split(d->ctx, offset, BLOCK_ORDER, UINT64_MAX, 0);
+	for (uint64_t piece = order_bytes(to); piece < order_bytes(order); piece += order_bytes(to))
+		d->driver->folio_split(d->ctx, offset, order, offset + piece, to);
+	d->driver->folio_split(d->ctx, offset, order, UINT64_MAX, to);
 	return 0;
 }
 

@@ -8,8 +8,10 @@
  *           have read this. Folios are freed; pages that Linux has are marked ZAP: until they have vanished nobody may
  *           take them out of the page table, or they would escape the discard and come back later.
  *   REMAP   mremap: what is known of the old place is known of the new one. An UNMAP of the old place follows.
+ *   FORK    a child has all that the program has: birth.c
  *
- * A part of a block splits it; the device hears of it. A page in somebody's claim is marked DEAD, and the claimer drops it.
+ * A part of a block splits it, and a part of a folio the folio, into the largest that hold; the device hears of it. A page in
+ * somebody's claim is marked DEAD, and the claimer drops it.
  */
 #include <sched.h>
 #include <string.h>
@@ -38,7 +40,13 @@ static void free_dropped(struct dropped *d)
 	d->nr = 0;
 }
 
-/* One word: a page's, or a block's. */
+/* Of each folio the first word: where all the others are dropped, too. */
+static bool is_head(struct entry e)
+{
+	return !(entry_offset(e) & (order_bytes(entry_order(e)) - 1));
+}
+
+/* One word: a page's, or a block's. A folio's words are dropped together. */
 static void drop_word(struct entry_slot *s, bool removed, struct dropped *d)
 {
 	struct entry e = entry_get(s);
@@ -51,7 +59,8 @@ static void drop_word(struct entry_slot *s, bool removed, struct dropped *d)
 		entry_mark(s, ENTRY_DEAD | (removed ? ENTRY_ZAP : 0), removed ? 0 : ENTRY_ZAP);
 		break;
 	case ENTRY_DEVICE:
-		d->entry[d->nr++] = e.bits;
+		if (is_head(e))
+			d->entry[d->nr++] = e.bits;
 		entry_set(s, entry_system());
 		break;
 	default:
@@ -88,7 +97,7 @@ static void put_words(struct migrator *m, struct entry_slot *words)
 /* Pages [first, end) of a block are gone, or (@removed) about to go. */
 static void drop_pages(struct reader *rd, struct entry_slot *b, unsigned first, unsigned end, bool removed)
 {
-	struct migrator *m = rd->faults->m;
+	struct migrator *m = rd->mover.m;
 	struct dropped d = { .m = m, .entry = rd->mover.folios.offset };
 	bool all = first == 0 && end == PAGES_PER_BLOCK;
 	struct entry_slot *words = all ? NULL : take_words(m);
@@ -99,6 +108,8 @@ static void drop_pages(struct reader *rd, struct entry_slot *b, unsigned first, 
 	if (entry_state(entry_get(b)) == ENTRY_TABLE) {
 		struct entry_slot *pages = entry_table(entry_get(b));
 
+		split_before_locked(m, pages, first);
+		split_before_locked(m, pages, end);
 		for (unsigned i = first; i < end; i++)
 			drop_word(&pages[i], removed, &d);
 		block_collapse(&m->sp->table, b);
@@ -114,7 +125,7 @@ static void drop_pages(struct reader *rd, struct entry_slot *b, unsigned first, 
 
 static void drop_range(struct reader *rd, uint64_t start, uint64_t end, bool removed)
 {
-	struct table *t = &rd->faults->m->sp->table;
+	struct table *t = &rd->mover.m->sp->table;
 
 	while (start < end) {
 		uint64_t stop = min_u64(block_down(start) + BLOCK_BYTES, end);
@@ -168,7 +179,7 @@ static struct entry_slot *block_at(struct migrator *m, uint64_t addr)
 	return b;
 }
 
-/* A block that was one word, in a place that may have a word for each page. */
+/* A block that was one word. What there was in its new place is over, and with it the table that the place may have. */
 static void put_block(struct migrator *m, uint64_t to, struct entry e, struct dropped *d)
 {
 	struct entry_slot *b = block_at(m, to);
@@ -179,52 +190,77 @@ static void put_block(struct migrator *m, uint64_t to, struct entry e, struct dr
 	if (entry_state(entry_get(b)) == ENTRY_TABLE) {
 		struct entry_slot *words = entry_table(entry_get(b));
 
-		while (entry_state(e) == ENTRY_DEVICE &&
-		       device_split(migrator_device(m, entry_device(e)), entry_offset(e)))
-			cpu_relax();
 		for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-			put_word(&words[i], entry_of_page(e, i), d);
-	} else {
-		put_word(b, e, d);
+			drop_word(&words[i], false, d);
+		block_join(&m->sp->table, b);
 	}
+	put_word(b, e, d);
 	entry_mark(b, e.bits & ENTRY_HUGE, 0);
 	block_unlock(b);
 	free_dropped(d);
 }
 
-/* The word of one page, in a block that has a word for each. Returns with the block's lock held. */
-static struct entry_slot *page_word_lock(struct migrator *m, uint64_t addr, struct entry_slot **ret_block)
+/* The words of a block, which has one for each page from now on. Returns with the block's lock held. */
+static struct entry_slot *words_lock(struct migrator *m, uint64_t addr, struct entry_slot **ret_block)
 {
-	struct entry_slot *b = block_at(m, addr), *s;
+	struct entry_slot *b = block_at(m, addr);
 
 	for (;;) {
 		while (split_block(m, addr))
 			sched_yield();
 		block_lock(b);
-		(void)block_page(b, page_in_block(addr), &s);
-		if (s != b)
+		if (entry_state(entry_get(b)) == ENTRY_TABLE)
 			break;
 		block_unlock(b); /* a claim has ended in between, and the block is one word again */
 	}
 	*ret_block = b;
-	return s;
+	return entry_table(entry_get(b));
 }
 
-static void move_page(struct migrator *m, uint64_t from, uint64_t to, struct dropped *d)
+/* A folio that comes down in a place that is not aligned to its size is split until it is. Return: its pages. */
+static unsigned fit_folio_locked(struct migrator *m, struct entry_slot *words, unsigned i, uint64_t to)
 {
-	struct entry_slot *b, *s = page_word_lock(m, from, &b);
-	struct entry e = take_word(s);
+	struct entry e = entry_get(&words[i]);
+	unsigned order = entry_order(e), fits = order;
 
+	while (to & (order_bytes(fits) - 1))
+		fits = device_order(migrator_device(m, entry_device(e)), fits - 1);
+	if (fits < order)
+		split_folio_locked(m, words, i, fits);
+	return order_pages(fits);
+}
+
+/* Moves one page, or the pages of one folio, of the [@from, @end) that are left of a block. Return: how many. */
+static unsigned move_pages(struct migrator *m, uint64_t from, uint64_t end, uint64_t to, struct dropped *d)
+{
+	struct entry_slot *b, *words = words_lock(m, from, &b);
+	unsigned i = page_in_block(from), n = 1;
+	struct entry e;
+
+	split_before_locked(m, words, i);
+	if (!block_aligned(end))
+		split_before_locked(m, words, page_in_block(end));
+	if (entry_state(entry_get(&words[i])) == ENTRY_DEVICE)
+		n = fit_folio_locked(m, words, i, to);
+	e = take_word(&words[i]);
+	for (unsigned k = 1; k < n; k++)
+		(void)take_word(&words[i + k]);
 	block_collapse(&m->sp->table, b);
 	block_unlock(b);
 	if (!e.bits)
-		return;
+		return n;
+
 	if (entry_state(e) == ENTRY_MIGRATING)
 		claim_page_moved(claim_of(m->sp, e), token_page(entry_token(e)), to);
-	s = page_word_lock(m, to, &b);
-	put_word(s, e, d);
+	words = words_lock(m, to, &b);
+	i = page_in_block(to);
+	split_before_locked(m, words, i);
+	split_before_locked(m, words, i + n);
+	for (unsigned k = 0; k < n; k++, e.bits += PAGE_BYTES) /* of a folio: the offset */
+		put_word(&words[i + k], e, d);
 	block_unlock(b);
 	free_dropped(d);
+	return n;
 }
 
 static void remap_block(struct migrator *m, uint64_t from, uint64_t to, uint64_t len, struct dropped *d)
@@ -243,8 +279,8 @@ static void remap_block(struct migrator *m, uint64_t from, uint64_t to, uint64_t
 		put_block(m, to, e, d);
 	} else {
 		block_unlock(b);
-		for (uint64_t at = 0; e.bits & ~(ENTRY_LOCK | ENTRY_HUGE) && at < len; at += PAGE_BYTES)
-			move_page(m, from + at, to + at, d);
+		for (uint64_t at = 0; e.bits & ~(ENTRY_LOCK | ENTRY_HUGE) && at < len;)
+			at += move_pages(m, from + at, from + len, to + at, d) * PAGE_BYTES;
 	}
 	/* who waits for a page at the old place asks again, and finds it gone */
 	if (entry_state(e) != ENTRY_SYSTEM)
@@ -253,12 +289,12 @@ static void remap_block(struct migrator *m, uint64_t from, uint64_t to, uint64_t
 
 static void remap_range(struct reader *rd, uint64_t from, uint64_t end, uint64_t to)
 {
-	struct dropped d = { .m = rd->faults->m, .entry = rd->mover.folios.offset };
+	struct dropped d = { .m = rd->mover.m, .entry = rd->mover.folios.offset };
 
 	while (from < end) {
 		uint64_t len = min_u64(block_down(from) + BLOCK_BYTES, end) - from;
 
-		remap_block(rd->faults->m, from, to, len, &d);
+		remap_block(rd->mover.m, from, to, len, &d);
 		from += len;
 		to += len;
 	}
@@ -266,11 +302,12 @@ static void remap_range(struct reader *rd, uint64_t from, uint64_t end, uint64_t
 
 void event_apply(struct reader *rd, const struct uffd_message *msg)
 {
-	struct migrator *m = rd->faults->m;
+	struct migrator *m = rd->mover.m;
 
 	if (staging_is_window(&m->staging, msg->start, msg->end))
 		return;
-	space_changed(m->sp, msg->start, msg->end, 0);
+	if (msg->kind != UFFD_FORK)
+		space_changed(m->sp, msg->start, msg->end, 0);
 	switch (msg->kind) {
 	case UFFD_REMOVE:
 		drop_range(rd, msg->start, msg->end, true);
@@ -282,6 +319,9 @@ void event_apply(struct reader *rd, const struct uffd_message *msg)
 	case UFFD_REMAP:
 		atomic_fetch_add(&m->sp->event_seq, 1);
 		remap_range(rd, msg->start, msg->end, msg->to);
+		break;
+	case UFFD_FORK:
+		child_born(rd, msg->fd);
 		break;
 	default:
 		log_once(UHMM_LOG_WARN, "the userfaultfd sent a message of a kind that was not asked for");

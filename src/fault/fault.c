@@ -43,9 +43,9 @@ static int fill_page(struct space *sp, struct claim *c, unsigned i, bool write)
 		if (!gone) {
 			/* a store would fault again on the zero page: it gets a page of its own at once */
 			if (write)
-				r = uffd_copy(&sp->uffd, at, zero_page, PAGE_BYTES, 0, &done);
+				r = uffd_copy(&sp->uffd, at, zero_page, PAGE_BYTES, UFFD_DONTWAKE, &done);
 			else
-				r = uffd_zeropage(&sp->uffd, at, PAGE_BYTES);
+				r = uffd_zeropage(&sp->uffd, at, PAGE_BYTES, UFFD_DONTWAKE);
 		}
 		if (r != UFFD_E_AGAIN)
 			break;
@@ -57,8 +57,7 @@ static int fill_page(struct space *sp, struct claim *c, unsigned i, bool write)
 	if (claim_end_system(c, &c->mine, true))
 		claim_wake(c);
 	claim_leave(c);
-	if (r || gone)
-		uffd_wake(&sp->uffd, at, PAGE_BYTES);
+	uffd_wake(&sp->uffd, at, PAGE_BYTES); /* not before the end of the claim: claim.h */
 	return r;
 }
 
@@ -68,6 +67,7 @@ static bool fill_huge(struct reader *rd, struct claim *c)
 	struct staging *st = &rd->faults->m->staging;
 	struct pageset left;
 	uint64_t slot;
+	bool whole;
 
 	if (!c->whole || !entry_has(entry_get(c->block), ENTRY_HUGE))
 		return false;
@@ -76,15 +76,14 @@ static bool fill_huge(struct reader *rd, struct claim *c)
 	slot = staging_take_zeroed(st);
 	if (!slot)
 		return false;
-	if (install_home(c, &pageset_all, slot, true, &left))
+	whole = install_home(c, &pageset_all, slot, true, &left);
+	if (!pageset_empty(&left))
+		(void)claim_end_system(c, &left, true); /* no memory: the toucher asks again */
+	claim_wake(c);
+	if (whole)
 		staging_put_empty(st, slot);
 	else
 		staging_put_dirty(st, slot);
-	if (!pageset_empty(&left)) {
-		/* no memory: the toucher asks again. It waits without having been marked as waiting */
-		(void)claim_end_system(c, &left, true);
-		claim_wake(c);
-	}
 	return true;
 }
 
@@ -154,17 +153,19 @@ static void lose_page(struct reader *rd, uint64_t addr, int error)
 {
 	struct migrator *m = rd->faults->m;
 	struct entry_slot *b = table_block(&m->sp->table, addr, false), *s;
-	struct entry e;
 	int r = UFFD_E_AGAIN;
+	struct entry e;
+	bool lost;
 
-	while (split_block(m, addr))
+	while (split_range(m, block_down(addr), page_in_block(addr), page_in_block(addr) + 1))
 		sched_yield();
 	block_lock(b);
 	e = block_page(b, page_in_block(addr), &s);
-	if (entry_state(e) == ENTRY_DEVICE)
+	lost = entry_state(e) == ENTRY_DEVICE && !entry_order(e);
+	if (lost)
 		entry_mark(s, ENTRY_LOST, 0);
 	block_unlock(b);
-	if (entry_state(e) != ENTRY_DEVICE) { /* dropped by the program, or brought home by somebody: ask again */
+	if (!lost) { /* dropped by the program, or brought home by somebody: ask again */
 		uffd_wake(&m->sp->uffd, addr, PAGE_BYTES);
 		return;
 	}
@@ -184,14 +185,12 @@ static void lose_page(struct reader *rd, uint64_t addr, int error)
 		uffd_wake(&m->sp->uffd, addr, PAGE_BYTES);
 }
 
-static void come_home(struct reader *rd, const struct uffd_message *msg, bool whole)
+static void come_home(struct reader *rd, const struct uffd_message *msg)
 {
 	struct counters *n = &rd->faults->m->sp->counters;
-	unsigned i = page_in_block(msg->start);
 	uint64_t moved[NR_ORDERS] = { 0 };
-	int r;
+	int r = home_folio(&rd->mover, block_down(msg->start), page_in_block(msg->start), moved);
 
-	r = home_block(&rd->mover, block_down(msg->start), whole ? 0 : i, whole ? PAGES_PER_BLOCK : i + 1, NULL, moved);
 	for (unsigned k = 0; k < NR_ORDERS; k++)
 		if (moved[k])
 			counter_add(&n->fault_folios[k], moved[k]);
@@ -199,8 +198,8 @@ static void come_home(struct reader *rd, const struct uffd_message *msg, bool wh
 		sched_yield(); /* as the kernel does without memory: the toucher tries again, and the OOM killer decides */
 	else if (r < 0)
 		lose_page(rd, msg->start, r);
-	/* of a whole block the others may have come, and this one page been dropped by an event before it was claimed */
-	if (r > 0 || (!r && whole && !moved[BLOCK_ORDER]))
+	/* it is on no device any more, or nobody has brought it */
+	if (r > 0)
 		uffd_wake(&rd->faults->m->sp->uffd, msg->start, PAGE_BYTES);
 }
 
@@ -212,23 +211,22 @@ void fault_handle(struct reader *rd, const struct uffd_message *msg)
 	struct entry_slot *b = table_block(&sp->table, msg->start, true), *s;
 	uint64_t began = clock_ns();
 	struct entry e;
-	bool whole;
 
 	counter_add(&sp->counters.faults, 1);
+	stamps_set(&sp->faulted, msg->start, began);
 	if (!b) {
 		uffd_wake(&sp->uffd, msg->start, PAGE_BYTES);
 		return;
 	}
 	block_lock(b);
 	e = block_page(b, page_in_block(msg->start), &s);
-	whole = s == b;
 	if (entry_state(e) == ENTRY_MIGRATING)
 		entry_mark(s, ENTRY_WAITERS, 0);
 	block_unlock(b);
 
 	switch (entry_state(e)) {
 	case ENTRY_DEVICE:
-		come_home(rd, msg, whole);
+		come_home(rd, msg);
 		break;
 	case ENTRY_MIGRATING:
 		counter_add(&sp->counters.fault_joined, 1);

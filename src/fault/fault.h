@@ -8,8 +8,10 @@
  *   reader_loop()  reader.c   a message arrives
  *   fault_handle() fault.c    a touch of a page that is not there: bring it home, or fill it
  *   event_apply()  events.c   the program has changed its address space: the table follows
+ *   child_born()   birth.c    the program has forked: children.h
  */
 
+#include "fault/children.h"
 #include "migrate/migrate.h"
 #include "os/thread.h"
 
@@ -32,6 +34,11 @@ struct faults {
 	struct reader reader[MAX_READERS + 1];
 	int stop;                 /* eventfd: readable when the readers shall end */
 	int handed[2];            /* pipe: fault messages that the pump has read */
+	struct reader *pump;
+	struct children children;
+
+	/* atomic: a descriptor that is good for nothing, or -1: given up when a fork event cannot be read without one */
+	_Atomic int spare;
 };
 
 /* Starts the threads. Return: 0 or -errno. */
@@ -39,10 +46,13 @@ int faults_init(struct faults *f, struct migrator *m, unsigned nr_readers);
 /* Nothing may be away any more. */
 void faults_fini(struct faults *f);
 
+/* Has a spare descriptor again, if there are any. Context: any library thread. */
+void faults_refill_spare(struct faults *f);
+
 /* Context: fault thread. */
 void fault_handle(struct reader *rd, const struct uffd_message *msg);
 
-/* Makes the table follow. Context: fault thread, inside the gate on the side of events. */
+/* Makes the table of @rd's mover follow. Context: fault thread, inside the gate on the side of events. */
 void event_apply(struct reader *rd, const struct uffd_message *msg);
 
 #endif

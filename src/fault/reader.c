@@ -7,6 +7,8 @@
  * and it never gets busy itself: events it applies, faults it hands to the others through a pipe. So whoever unmaps
  * memory is never held up by a slow device, and a fault thread may do what raises an event.
  *
+ * It alone reads the messages of children of fork (children.c), in the same way.
+ *
  * A message is read inside the gate, on the side of events, because only the read tells what it is, and an event must be
  * applied before anybody moves a page again: docs/locking.md, "Events and moves".
  */
@@ -23,11 +25,44 @@
 #include "base/log.h"
 #include "fault/fault.h"
 
-enum source { FROM_UFFD, FROM_HANDED, FROM_STOP };
+/* What an epoll entry says; beyond these it is the address of a child, of which the pump reads. */
+enum source { FROM_UFFD, FROM_HANDED, FROM_STOP, FROM_TICK, NR_SOURCES };
 
 static void count_event(struct counters *n, enum uffd_kind kind)
 {
+	if (kind == UFFD_FORK)
+		return;
 	counter_add(kind == UFFD_REMOVE ? &n->events_remove : kind == UFFD_UNMAP ? &n->events_unmap : &n->events_remap, 1);
+}
+
+void faults_refill_spare(struct faults *f)
+{
+	int none = -1, fd;
+
+	if (atomic_load(&f->spare) >= 0)
+		return;
+	fd = eventfd(0, EFD_CLOEXEC);
+	if (fd >= 0 && !atomic_compare_exchange_strong(&f->spare, &none, fd))
+		close(fd);
+}
+
+/* A fork event comes with a descriptor. Where the program has used up all it may have, ours makes room. */
+static int read_with_spare(struct faults *f, struct uffd_message *ret)
+{
+	int r = uffd_read(&f->m->sp->uffd, ret), spare;
+
+	if (r != -EMFILE && r != -ENFILE)
+		return r;
+	spare = atomic_exchange(&f->spare, -1);
+	if (spare >= 0)
+		close(spare);
+	r = uffd_read(&f->m->sp->uffd, ret);
+	if (r == -EMFILE || r == -ENFILE) {
+		log_once(UHMM_LOG_ERROR, "a fork waits until the program closes a file: %s", strerrordesc_np(-r));
+		sched_yield();
+		return 0;
+	}
+	return r;
 }
 
 /* Return: there was a fault, in @ret. */
@@ -37,7 +72,7 @@ static bool read_message(struct reader *rd, struct uffd_message *ret)
 	int r;
 
 	gate_enter(&sp->gate, GATE_EVENTS);
-	r = uffd_read(&sp->uffd, ret);
+	r = read_with_spare(rd->faults, ret);
 	if (r > 0 && ret->kind != UFFD_FAULT) {
 		count_event(&sp->counters, ret->kind);
 		event_apply(rd, ret);
@@ -83,15 +118,20 @@ static void *reader_loop(void *arg)
 			log_say(UHMM_LOG_ERROR, "a fault thread cannot wait: %s", strerrordesc_np(errno));
 		if (n <= 0)
 			continue;
-		if (ev.data.u32 == FROM_STOP)
+		if (ev.data.u64 == FROM_STOP)
 			return NULL;
-		serve(rd, (enum source)ev.data.u32);
+		if (ev.data.u64 == FROM_TICK)
+			children_tick(&rd->faults->children);
+		else if (ev.data.u64 < NR_SOURCES)
+			serve(rd, (enum source)ev.data.u64);
+		else
+			(void)child_read(rd, ev.data.ptr);
 	}
 }
 
 static int watch(struct reader *rd, int fd, enum source from, unsigned flags)
 {
-	struct epoll_event ev = { .events = EPOLLIN | flags, .data.u32 = from };
+	struct epoll_event ev = { .events = EPOLLIN | flags, .data.u64 = from };
 
 	return epoll_ctl(rd->epoll, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
 }
@@ -133,7 +173,10 @@ int faults_init(struct faults *f, struct migrator *m, unsigned nr_readers)
 {
 	int r = 0;
 
-	*f = (struct faults){ .m = m, .stop = -1, .handed = { -1, -1 } };
+	f->m = m;
+	f->stop = f->handed[0] = f->handed[1] = -1;
+	atomic_store(&f->spare, -1);
+	faults_refill_spare(f);
 	f->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (f->stop < 0 || pipe2(f->handed, O_CLOEXEC | O_NONBLOCK))
 		r = -errno;
@@ -143,6 +186,12 @@ int faults_init(struct faults *f, struct migrator *m, unsigned nr_readers)
 		if (!r)
 			f->nr_readers++;
 	}
+	if (!r) {
+		f->pump = &f->reader[nr_readers];
+		r = children_init(&f->children, f);
+	}
+	if (!r && f->children.tick >= 0)
+		r = watch(f->pump, f->children.tick, FROM_TICK, 0);
 	if (r)
 		faults_fini(f);
 	return r;
@@ -152,6 +201,7 @@ void faults_fini(struct faults *f)
 {
 	uint64_t one = 1;
 
+	children_fini(&f->children);
 	if (f->stop >= 0 && write(f->stop, &one, sizeof(one)) < 0)
 		log_say(UHMM_LOG_ERROR, "the fault threads cannot be told to end: %s", strerrordesc_np(errno));
 	for (unsigned i = 0; i < f->nr_readers; i++)
@@ -163,4 +213,6 @@ void faults_fini(struct faults *f)
 		close(f->handed[0]);
 		close(f->handed[1]);
 	}
+	if (atomic_load(&f->spare) >= 0)
+		close(atomic_exchange(&f->spare, -1));
 }

@@ -303,19 +303,26 @@ void buddy_free(struct buddy *b, uint64_t offset, unsigned order)
 	count(b, order, -1);
 }
 
-int buddy_split(struct buddy *b, uint64_t offset)
+/* Bits stand for what is free, so a folio in a block that has a record is split by counting it otherwise. */
+int buddy_split(struct buddy *b, uint64_t offset, unsigned order, unsigned to)
 {
 	uint64_t index = offset >> BLOCK_SHIFT;
 	struct split *s;
 
-	uhmm_assert(atomic_load_explicit(&b->word[index], memory_order_relaxed) == KIND_WHOLE);
+	uhmm_assert(to < order && !(offset & (order_bytes(order) - 1)));
 	lock_take(&b->lock);
-	s = record_create(b, index);
+	if (order == BLOCK_ORDER) {
+		uhmm_assert(atomic_load_explicit(&b->word[index], memory_order_relaxed) == KIND_WHOLE);
+		s = record_create(b, index);
+	} else {
+		s = record_of(b, index);
+		uhmm_assert(s && !bit_test(s, order, page_in_block(offset) >> order));
+	}
 	lock_drop(&b->lock);
 	if (!s)
 		return -ENOMEM;
-	count(b, 0, PAGES_PER_BLOCK);
-	count(b, BLOCK_ORDER, -1);
+	count(b, to, INT64_C(1) << (order - to));
+	count(b, order, -1);
 	return 0;
 }
 

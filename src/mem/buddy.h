@@ -55,9 +55,10 @@ int buddy_alloc(struct buddy *b, unsigned order, uint64_t *ret_offset);
 void buddy_free(struct buddy *b, uint64_t offset, unsigned order);
 
 /*
- * The order-9 folio at @offset becomes 512 folios of order 0, in place. Return: 0; -ENOMEM, nothing changed.
+ * The folio of @order at @offset becomes folios of the smaller order @to, in place. Return: 0; -ENOMEM, nothing changed,
+ * and only for order 9: the block has no record yet.
  */
-int buddy_split(struct buddy *b, uint64_t offset);
+int buddy_split(struct buddy *b, uint64_t offset, unsigned order, unsigned to);
 
 /* Is [offset, offset + order) allocated, wholly? For checks. */
 bool buddy_is_used(struct buddy *b, uint64_t offset, unsigned order);

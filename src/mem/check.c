@@ -7,10 +7,10 @@
 static const uint64_t flags_allowed[NR_ENTRY_STATES] = {
 	[ENTRY_SYSTEM]    = ENTRY_ZAP,
 	[ENTRY_MIGRATING] = ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP,
-	[ENTRY_DEVICE]    = ENTRY_LOST,
+	[ENTRY_DEVICE]    = ENTRY_LOST | ENTRY_WRITTEN,
 };
 
-#define FLAGS (ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_LOST)
+#define FLAGS (ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_LOST | ENTRY_WRITTEN)
 
 struct checking {
 	mem_check_device_fn *device;
@@ -19,20 +19,37 @@ struct checking {
 	uint64_t addr;
 };
 
-static const char *check_folio(struct checking *c, struct entry e, unsigned max_order)
+static const char *check_folio(struct checking *c, struct entry e)
 {
 	struct buddy *b = c->device(c->ctx, entry_device(e));
 
 	if (!b)
 		return "names a device that is not open";
-	if (entry_order(e) > max_order)
-		return "names a folio that is larger than what the entry covers";
+	if (entry_offset(e) & (order_bytes(entry_order(e)) - 1))
+		return "names a folio that is not aligned to its size";
 	if (!buddy_is_used(b, entry_offset(e), entry_order(e)))
 		return "names a folio that is free";
 	return NULL;
 }
 
-static const char *check_word(struct checking *c, struct entry e, bool whole)
+/* The words of one folio say the same, but for their own places. */
+static const char *check_part(struct checking *c, const struct entry_slot *words, unsigned i)
+{
+	struct entry e = entry_get(&words[i]);
+	unsigned head = folio_head(i, entry_order(e)), end = i + order_pages(entry_order(e));
+	const char *differ = "is of a folio whose other pages say something else";
+
+	if (entry_order(e) >= BLOCK_ORDER)
+		return "names a folio that is larger than what the entry covers";
+	if (i != head) /* its other words are looked at from there */
+		return e.bits - entry_get(&words[head]).bits == (i - head) * PAGE_BYTES ? NULL : differ;
+	for (unsigned k = i + 1; k < end; k++)
+		if (entry_get(&words[k]).bits - e.bits != (k - i) * PAGE_BYTES)
+			return differ;
+	return check_folio(c, e);
+}
+
+static const char *check_word(struct entry e, bool whole)
 {
 	switch (entry_state(e)) {
 	case ENTRY_SYSTEM:
@@ -48,9 +65,23 @@ static const char *check_word(struct checking *c, struct entry e, bool whole)
 		return "is a page's, and has a flag of blocks";
 	if (entry_state(e) == ENTRY_MIGRATING && !entry_token(e))
 		return "is migrating, and nobody has claimed it";
-	if (entry_state(e) == ENTRY_DEVICE)
-		return check_folio(c, e, whole ? BLOCK_ORDER : 0);
 	return NULL;
+}
+
+static const char *check_block(struct checking *c, struct entry e)
+{
+	const char *wrong = check_word(e, true);
+
+	if (wrong || entry_state(e) != ENTRY_DEVICE)
+		return wrong;
+	return entry_order(e) == BLOCK_ORDER ? check_folio(c, e) : "names a folio that is not of the size of what the entry covers";
+}
+
+static const char *check_page(struct checking *c, const struct entry_slot *words, unsigned i)
+{
+	const char *wrong = check_word(entry_get(&words[i]), false);
+
+	return wrong || entry_state(entry_get(&words[i])) != ENTRY_DEVICE ? wrong : check_part(c, words, i);
 }
 
 static int visit(void *ctx, uint64_t addr, struct entry_slot *b)
@@ -61,11 +92,11 @@ static int visit(void *ctx, uint64_t addr, struct entry_slot *b)
 	block_lock(b);
 	e = entry_get(b);
 	if (entry_state(e) != ENTRY_TABLE) {
-		c->wrong = check_word(c, e, true);
+		c->wrong = check_block(c, e);
 		c->addr = addr;
 	}
 	for (unsigned i = 0; entry_state(e) == ENTRY_TABLE && !c->wrong && i < PAGES_PER_BLOCK; i++) {
-		c->wrong = check_word(c, entry_get(&entry_table(e)[i]), false);
+		c->wrong = check_page(c, entry_table(e), i);
 		c->addr = addr + i * PAGE_BYTES;
 	}
 	block_unlock(b);

@@ -22,6 +22,14 @@ void entry_set(struct entry_slot *s, struct entry to)
 	atomic_store_explicit(&s->word, (old & KEPT) | (to.bits & ~KEPT), memory_order_release);
 }
 
+void entry_resize(struct entry_slot *s, unsigned order)
+{
+	uint64_t old = atomic_load_explicit(&s->word, memory_order_relaxed);
+
+	uhmm_assert(entry_state((struct entry){ old }) == ENTRY_DEVICE);
+	atomic_store_explicit(&s->word, (old & ~(UINT64_C(15) << 8)) | (uint64_t)order << 8, memory_order_release);
+}
+
 void entry_mark(struct entry_slot *s, uint64_t add, uint64_t del)
 {
 	uint64_t old = atomic_load_explicit(&s->word, memory_order_relaxed);

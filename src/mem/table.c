@@ -90,13 +90,13 @@ struct entry block_page(struct entry_slot *b, unsigned i, struct entry_slot **re
 	return entry_get(b);
 }
 
-struct entry entry_of_page(struct entry e, unsigned i)
+struct entry entry_of_page(struct entry e, unsigned i, unsigned order)
 {
-	uint64_t flags = e.bits & (ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_LOST);
+	uint64_t flags = e.bits & (ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_LOST | ENTRY_WRITTEN);
 	uint64_t bits = (uint64_t)entry_state(e);
 
 	if (entry_state(e) == ENTRY_DEVICE)
-		bits = entry_on_device(entry_device(e), entry_offset(e) + i * PAGE_BYTES, 0).bits;
+		bits = entry_on_device(entry_device(e), entry_offset(e) + i * PAGE_BYTES, order).bits;
 	if (entry_state(e) == ENTRY_SYSTEM && entry_has(e, ENTRY_ZAP))
 		bits = entry_zapped(entry_zap_s(e)).bits;
 	if (entry_state(e) == ENTRY_MIGRATING)
@@ -104,12 +104,12 @@ struct entry entry_of_page(struct entry e, unsigned i)
 	return (struct entry){ bits | flags };
 }
 
-void block_split_into(struct entry_slot *b, struct entry_slot *words)
+void block_split_into(struct entry_slot *b, struct entry_slot *words, unsigned order)
 {
 	struct entry e = entry_get(b);
 
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-		atomic_store_explicit(&words[i].word, entry_of_page(e, i).bits, memory_order_relaxed);
+		atomic_store_explicit(&words[i].word, entry_of_page(e, i, order).bits, memory_order_relaxed);
 	entry_set(b, entry_of_table(words));
 }
 
@@ -122,8 +122,25 @@ int block_split(struct table *t, struct entry_slot *b)
 	words = meta_alloc(&t->tables);
 	if (!words)
 		return -ENOMEM;
-	block_split_into(b, words);
+	block_split_into(b, words, 0);
 	return 0;
+}
+
+void words_split(struct entry_slot *words, unsigned i, unsigned order)
+{
+	unsigned old = entry_order(entry_get(&words[i])), head = folio_head(i, old);
+
+	uhmm_assert(order < old);
+	for (i = head; i < head + order_pages(old); i++)
+		entry_resize(&words[i], order);
+}
+
+void block_join(struct table *t, struct entry_slot *b)
+{
+	struct entry_slot *words = entry_table(entry_get(b));
+
+	entry_set(b, entry_system());
+	meta_free(&t->tables, words);
 }
 
 void block_collapse(struct table *t, struct entry_slot *b)
@@ -139,8 +156,7 @@ void block_collapse(struct table *t, struct entry_slot *b)
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
 		if (entry_get(&words[i]).bits != ENTRY_SYSTEM)
 			return;
-	entry_set(b, entry_system());
-	meta_free(&t->tables, words);
+	block_join(t, b);
 }
 
 struct entry table_peek(struct table *t, uint64_t addr)

@@ -49,11 +49,26 @@ struct entry block_page(struct entry_slot *b, unsigned i, struct entry_slot **re
  */
 int block_split(struct table *t, struct entry_slot *b);
 
-/* The same with a table that was allocated before (from t->tables): cannot fail. Not for a TABLE. */
-void block_split_into(struct entry_slot *b, struct entry_slot *words);
+/*
+ * The same with a table that was allocated before (from t->tables): cannot fail. Not for a TABLE.
+ * @order: what the caller has split a device folio into, below 9
+ */
+void block_split_into(struct entry_slot *b, struct entry_slot *words, unsigned order);
 
-/* What page @i of a block says, when the block as a whole says @e. */
-struct entry entry_of_page(struct entry e, unsigned i);
+/* What page @i of a block says, when the block as a whole says @e and its device folio, if any, is now several of @order. */
+struct entry entry_of_page(struct entry e, unsigned i, unsigned order);
+
+/*
+ * The folios of a TABLE: each of the 2^k words of a folio says order k and its page's own offset, and a folio is aligned to its
+ * size in the block as it is on the device. So its first page is found by masking.
+ */
+static inline unsigned folio_head(unsigned i, unsigned order) { return i & ~(order_pages(order) - 1); }
+
+/* The folio of the larger order that page @i is in has been split: its words say @order. Context: holds the block's lock. */
+void words_split(struct entry_slot *words, unsigned i, unsigned order);
+
+/* A TABLE whose words mean nothing any more becomes SYSTEM. Context: holds the lock. */
+void block_join(struct table *t, struct entry_slot *b);
 
 /* When all 512 pages are plain SYSTEM, makes the block SYSTEM again. Context: holds the lock. */
 void block_collapse(struct table *t, struct entry_slot *b);

@@ -183,43 +183,85 @@ int claim_system(struct claim *c, struct space *sp, uint64_t addr, unsigned firs
 	return r;
 }
 
-void claim_device(struct claim *c, struct space *sp, uint64_t addr, unsigned first, unsigned end, unsigned device,
-		  unsigned *ret_device, uint64_t *offsets, bool *ret_need_split)
+static bool is_on(struct entry e, unsigned device)
 {
-	struct entry_slot *s;
-	struct entry e;
+	return entry_state(e) == ENTRY_DEVICE && (!device || device == entry_device(e));
+}
+
+/* Moves the ends of [first, end) outwards to those of folios that they cut. Return: one of them did. */
+static bool widen_locked(const struct entry_slot *words, unsigned device, unsigned *first, unsigned *end)
+{
+	struct entry head = entry_get(&words[*first]), tail = entry_get(&words[*end - 1]);
+	unsigned f = *first, n = *end;
+
+	if (is_on(head, device))
+		*first = folio_head(f, entry_order(head));
+	if (is_on(tail, device))
+		*end = folio_head(n - 1, entry_order(tail)) + order_pages(entry_order(tail));
+	return *first != f || *end != n;
+}
+
+static void claim_device_pages_locked(struct claim *c, struct entry_slot *words, unsigned first, unsigned end, unsigned device,
+				      unsigned *ret_device, struct folios *f)
+{
+	for (unsigned i = first; i < end; i++) {
+		struct entry e = entry_get(&words[i]);
+
+		if (!is_on(e, device))
+			continue;
+		device = *ret_device = c->from_device = entry_device(e);
+		c->from = f->offset;
+		if (entry_has(e, ENTRY_WRITTEN))
+			pageset_add(&c->written, i);
+		f->offset[i] = entry_offset(e);
+		f->order[i] = (uint8_t)entry_order(e);
+		entry_set(&words[i], entry_migrating(token_of_page(c->token, i)));
+		pageset_add(&c->mine, i);
+	}
+}
+
+/* Return: first or end cut a folio, and that is not wanted. */
+static bool claim_device_locked(struct claim *c, unsigned first, unsigned end, unsigned device, unsigned *ret_device,
+				struct folios *f, bool may_widen)
+{
+	struct entry e = entry_get(c->block);
+
+	f->whole = false;
+	if (is_on(e, device)) {
+		if (!may_widen && end - first < PAGES_PER_BLOCK)
+			return true;
+		if (entry_has(e, ENTRY_WRITTEN))
+			c->written = pageset_all;
+		f->whole = true;
+		f->offset[0] = entry_offset(e);
+		*ret_device = c->from_device = entry_device(e);
+		c->from = f->offset;
+		c->from_whole = true;
+		entry_set(c->block, entry_migrating(c->token));
+		c->whole = true;
+		c->mine = pageset_all;
+	} else if (entry_state(e) == ENTRY_TABLE) {
+		if (widen_locked(entry_table(e), device, &first, &end) && !may_widen)
+			return true;
+		claim_device_pages_locked(c, entry_table(e), first, end, device, ret_device, f);
+	}
+	return false;
+}
+
+void claim_device(struct claim *c, struct space *sp, uint64_t addr, unsigned first, unsigned end, unsigned device,
+		  unsigned *ret_device, struct folios *f, bool *ret_need_split)
+{
+	bool cut = false;
 
 	begin(c, sp, addr);
-	*ret_need_split = false;
 	c->block = table_block(&sp->table, addr, false);
-	if (!c->block) {
-		end_if_empty(c);
-		return;
+	if (c->block) {
+		block_lock(c->block);
+		cut = claim_device_locked(c, first, end, device, ret_device, f, !ret_need_split);
+		block_unlock(c->block);
 	}
-	block_lock(c->block);
-	e = entry_get(c->block);
-	if (entry_state(e) == ENTRY_DEVICE && (!device || device == entry_device(e))) {
-		if (first == 0 && end == PAGES_PER_BLOCK) {
-			offsets[0] = entry_offset(e);
-			*ret_device = entry_device(e);
-			entry_set(c->block, entry_migrating(c->token));
-			c->whole = true;
-			c->mine = pageset_all;
-		} else {
-			*ret_need_split = true;
-		}
-	} else if (entry_state(e) == ENTRY_TABLE) {
-		for (unsigned i = first; i < end; i++) {
-			e = block_page(c->block, i, &s);
-			if (entry_state(e) != ENTRY_DEVICE || (device && device != entry_device(e)))
-				continue;
-			device = *ret_device = entry_device(e);
-			offsets[i] = entry_offset(e);
-			entry_set(s, entry_migrating(token_of_page(c->token, i)));
-			pageset_add(&c->mine, i);
-		}
-	}
-	block_unlock(c->block);
+	if (ret_need_split)
+		*ret_need_split = cut;
 	end_if_empty(c);
 }
 
@@ -427,4 +469,14 @@ bool claim_end_system(struct claim *c, const struct pageset *pages, bool mapped)
 void claim_wake(const struct claim *c)
 {
 	uffd_wake(&c->sp->uffd, c->addr, BLOCK_BYTES);
+}
+
+void claim_wake_pages(const struct claim *c, const struct pageset *pages)
+{
+	unsigned first = pageset_next(pages, 0), end = first;
+
+	pageset_for_each_run(pages, run, run_end)
+		end = run_end;
+	if (end > first)
+		uffd_wake(&c->sp->uffd, c->addr + first * PAGE_BYTES, (end - first) * PAGE_BYTES);
 }

@@ -16,10 +16,12 @@
  * and claim_leave(). The functions below that need it enter by themselves when the caller has not.
  */
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/pageset.h"
+#include "migrate/folios.h"
 #include "space/space.h"
 
 struct claim {
@@ -28,9 +30,20 @@ struct claim {
 	struct entry_slot *block;
 	bool whole;                /* the block's own word is MIGRATING, and mine */
 	struct pageset mine;       /* !whole: these pages' words are; whole: all */
+	struct pageset written;    /* of what was on a device: the device has written to it */
 	uint64_t token;            /* what my words carry, with the page in it */
 	bool known;                /* by its token: space.claims */
 	bool inside;               /* between claim_enter() and claim_leave() */
+
+	/*
+	 * Where the bytes are while the words do not say it, for a child that is forked now. One of them, or none: then the
+	 * program still has the pages. Written before the gate is entered, read by events.
+	 */
+	const uint64_t *from;      /* on a device: their offsets, as claim_device() gave them, */
+	unsigned from_device;
+	bool from_whole;           /* or the offset of the one folio of all */
+	uint64_t staged;           /* in a staging slot: those that are present there, each at its own offset */
+	_Atomic bool writing;      /* a device is writing to the folios, which are not lent; no lock is needed for it to end */
 
 	/* written by events, read inside the gate */
 	struct pageset moved;      /* of mine: mremap has taken them elsewhere, */
@@ -50,11 +63,11 @@ int claim_system(struct claim *c, struct space *sp, uint64_t addr, unsigned firs
 
 /*
  * Claims what of pages [first, end) is on one device - @device, or with 0 the one the first of them is on.
- * @ret_device, @offsets: where the bytes are; a whole block has offsets[0] only.
- * When a whole folio is cut by first or end, @need_split is set instead and nothing is claimed.
+ * @ret_device, @f: where the bytes are
+ * @ret_need_split: set when first or end cut a folio, and nothing is claimed then. NULL: such a folio is claimed as a whole.
  */
 void claim_device(struct claim *c, struct space *sp, uint64_t addr, unsigned first, unsigned end, unsigned device,
-		  unsigned *ret_device, uint64_t *offsets, bool *ret_need_split);
+		  unsigned *ret_device, struct folios *f, bool *ret_need_split);
 
 bool claim_empty(const struct claim *c);
 
@@ -92,8 +105,14 @@ int claim_end_whole(struct claim *c, claim_value_fn *value, void *ctx);
 /* Ends the claim of @pages: SYSTEM; DEAD ones that may still be mapped keep the mark of a pending discard if @mapped. */
 bool claim_end_system(struct claim *c, const struct pageset *pages, bool mapped);
 
-/* Lets all who wait for a page of the block look again. */
+/*
+ * Lets all who wait for a page of the block look again; for a page from the first of @pages to the last. Who was woken
+ * expects that it is over: the claim ended, the folios free. A program of one thread that touches a page and then moves or
+ * counts what is on the device must not find the remains of its own touch, so the wake comes last, and no ioctl that
+ * installs a page wakes by itself.
+ */
 void claim_wake(const struct claim *c);
+void claim_wake_pages(const struct claim *c, const struct pageset *pages);
 
 extern const struct pageset pageset_all;
 

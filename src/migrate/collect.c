@@ -77,8 +77,10 @@ static int choose_kind(struct piece *p, struct space *sp, bool huge)
 
 	if (c->whole && huge) {
 		p->kind = PIECE_HUGE;
+		p->from_huge = true;
 	} else if (c->whole && pageset_empty(&p->copy) && vma_wants_huge(sp, c->addr)) {
 		p->kind = PIECE_CLEAR;
+		p->from_huge = true;
 	} else {
 		p->kind = PIECE_PAGES;
 		return claim_split(c);

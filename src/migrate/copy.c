@@ -12,10 +12,13 @@ static int clear_holes(struct piece *p)
 
 	if (p->folios.whole)
 		return pageset_empty(&p->clear) ? 0 : device_clear(p->dev, p->folios.offset[0], BLOCK_BYTES);
-	pageset_for_each(&p->clear, i) {
-		r = device_clear(p->dev, p->folios.offset[i], PAGE_BYTES);
-		if (r)
-			break;
+	/* what of one folio lies side by side, in one go */
+	for (unsigned i = pageset_next(&p->clear, 0), n; !r && i < PAGES_PER_BLOCK; i = pageset_next(&p->clear, i + n)) {
+		unsigned order = p->folios.order[i], end = folio_head(i, order) + order_pages(order);
+
+		for (n = 1; i + n < end && pageset_has(&p->clear, i + n);)
+			n++;
+		r = device_clear(p->dev, p->folios.offset[i], n * PAGE_BYTES);
 	}
 	return r;
 }

@@ -3,8 +3,11 @@
  * From a device back into the program, one block at a time: claim, copy out, install, free the folios. A CPU fault and
  * uhmm_to_system() both end here.
  *
- * A whole folio is copied into a THP from the pool and arrives by one MOVE: huge stays huge. Without a THP, and for base
- * pages, the bytes pass through the mover's bounce buffer and UFFDIO_COPY makes base pages of them.
+ * A folio of order 9 is copied into a THP from the pool and arrives by one MOVE: huge stays huge. Where the program may not
+ * write, MOVE is refused: there UFFDIO_COPY makes base pages of the THP's bytes, and a collapse makes one THP of those. Without
+ * a THP, and for smaller folios, the bytes pass through the mover's bounce buffer and UFFDIO_COPY makes base pages of them.
+ *
+ * A folio comes as a whole, also when only one page of it was touched. Only a range that cuts it splits it.
  *
  * Until the bytes are in the program the folio keeps them, so whatever fails, the claim ends as DEVICE again.
  */
@@ -42,35 +45,28 @@ static void stay(struct mover *mv, struct claim *c, struct device *dev, const st
 		sched_yield();
 }
 
-/* After install_home(): folios of what left the device are freed, the rest stays on it. */
+/*
+ * After install_home(): folios of what left the device are freed, the rest stays on it. @as_pages: what was one folio of order 9
+ * has come as base pages, and counts as those.
+ */
 static int settle(struct mover *mv, struct claim *c, struct device *dev, const struct pageset *pages,
-		  const struct pageset *left, uint64_t *moved)
+		  const struct pageset *left, bool as_pages, uint64_t *moved)
 {
 	struct pageset gone = *pages;
-	unsigned order = mv->folios.whole ? BLOCK_ORDER : 0;
 
-	if (pageset_empty(left)) {
-		release_folios(dev, &mv->folios, pages);
-		moved[order] += pageset_count(pages) >> order;
-		return 0;
-	}
-	if (pageset_count(left) == PAGES_PER_BLOCK) {
-		stay(mv, c, dev, left); /* all as before, the claim too unless an event has split it */
-		return HOME_NO_MEMORY;
-	}
-	if (mv->folios.whole) {
-		/* a part of the folio went home: its claim is split already, the folio follows when the rest is put down */
-		uint64_t head = mv->folios.offset[0];
-
-		while (device_split(dev, head))
-			sched_yield();
-		mv->folios.whole = false;
-		for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-			mv->folios.offset[i] = head + i * PAGE_BYTES;
-	}
 	pageset_remove(&gone, left);
-	release_folios(dev, &mv->folios, &gone);
-	moved[0] += pageset_count(&gone);
+	if (!pageset_empty(&gone)) {
+		/* of a folio that went in part the claim is split already, and the folio follows */
+		while (folios_cut(dev, &mv->folios, &gone))
+			sched_yield();
+		if (as_pages && mv->folios.whole)
+			moved[0] += PAGES_PER_BLOCK;
+		else
+			folios_count(&mv->folios, &gone, moved);
+		release_folios(dev, &mv->folios, &gone);
+	}
+	if (pageset_empty(left))
+		return 0;
 	stay(mv, c, dev, left);
 	return HOME_NO_MEMORY;
 }
@@ -82,7 +78,6 @@ static int home_whole(struct mover *mv, struct claim *c, struct device *dev, uin
 	bool arrived;
 	int r;
 
-	mv->folios.whole = true;
 	r = copy_out_tries(mv, dev, &pageset_all, slot);
 	if (r) {
 		staging_put_thp(st, slot);
@@ -90,12 +85,19 @@ static int home_whole(struct mover *mv, struct claim *c, struct device *dev, uin
 		return r;
 	}
 	arrived = install_home(c, &pageset_all, slot, true, &left);
+	r = settle(mv, c, dev, &pageset_all, &left, false, moved);
+	claim_wake(c);
 	/* it did not stay huge if a page table was in the way; then one has been left in the slot, too */
-	if (arrived && is_huge(mv->m->sp, c->addr))
+	if (arrived && is_huge(mv->m->sp, c->addr)) {
 		staging_put_empty(st, slot);
+		return r;
+	}
+	if (!arrived && is_huge(mv->m->sp, slot))
+		staging_put_thp(st, slot); /* its bytes were copied */
 	else
 		staging_put_dirty(st, slot);
-	return settle(mv, c, dev, &pageset_all, &left, moved);
+	make_huge_again(mv->m->sp, c->addr);
+	return r;
 }
 
 static int home_pages(struct mover *mv, struct claim *c, struct device *dev, uint64_t *moved)
@@ -103,14 +105,37 @@ static int home_pages(struct mover *mv, struct claim *c, struct device *dev, uin
 	struct pageset pages = c->mine, left;
 	int r;
 
-	mv->folios.whole = false;
 	r = copy_out_tries(mv, dev, &pages, (uintptr_t)mv->bounce);
+	if (!r && claim_split(c)) /* each page is ended by itself */
+		r = HOME_NO_MEMORY;
 	if (r) {
 		stay(mv, c, dev, &pages);
 		return r;
 	}
 	(void)install_home(c, &pages, (uintptr_t)mv->bounce, false, &left);
-	return settle(mv, c, dev, &pages, &left, moved);
+	r = settle(mv, c, dev, &pages, &left, true, moved);
+	claim_wake_pages(c, &pages);
+	return r;
+}
+
+/* What is claimed comes home. */
+static int home_claimed(struct mover *mv, struct claim *c, uint64_t addr, struct device *dev, uint64_t *moved)
+{
+	unsigned first = pageset_next(&c->mine, 0), end = first;
+	uint64_t slot;
+
+	pageset_for_each_run(&c->mine, i, stop)
+		end = stop;
+	space_changed(mv->m->sp, addr + first * PAGE_BYTES, addr + end * PAGE_BYTES, 0);
+	/* into a child's memory pages are copied, never moved */
+	if (!mv->folios.whole || dev->lender)
+		return home_pages(mv, c, dev, moved);
+	slot = staging_take_thp(&mv->m->staging);
+	if (slot)
+		return home_whole(mv, c, dev, slot, moved);
+	/* no THP: it comes as base pages */
+	counter_add(&mv->m->sp->counters.fault_small, 1);
+	return home_pages(mv, c, dev, moved);
 }
 
 int home_block(struct mover *mv, uint64_t addr, unsigned first, unsigned end, struct device *dev, uint64_t *moved)
@@ -118,64 +143,26 @@ int home_block(struct mover *mv, uint64_t addr, unsigned first, unsigned end, st
 	unsigned index = dev ? dev->index : 0;
 	bool need_split;
 	struct claim c;
-	uint64_t slot;
 
 	for (;;) {
-		claim_device(&c, mv->m->sp, addr, first, end, index, &index, mv->folios.offset, &need_split);
-		if (need_split) {
-			if (split_block(mv->m, addr))
-				return HOME_NO_MEMORY;
-			continue;
-		}
-		if (claim_empty(&c))
-			return HOME_NOTHING;
-		dev = migrator_device(mv->m, index);
-		space_changed(mv->m->sp, addr + first * PAGE_BYTES, addr + end * PAGE_BYTES, 0);
-		if (!c.whole)
-			return home_pages(mv, &c, dev, moved);
-		slot = staging_take_thp(&mv->m->staging);
-		if (slot)
-			return home_whole(mv, &c, dev, slot, moved);
-
-		/* no THP: it comes as base pages */
-		counter_add(&mv->m->sp->counters.fault_small, 1);
-		mv->folios.whole = true;
-		stay(mv, &c, dev, &pageset_all);
-		if (split_block(mv->m, addr))
+		claim_device(&c, mv->m->sp, addr, first, end, index, &index, &mv->folios, &need_split);
+		if (!need_split)
+			break;
+		if (split_range(mv->m, addr, first, end))
 			return HOME_NO_MEMORY;
 	}
+	if (claim_empty(&c))
+		return HOME_NOTHING;
+	return home_claimed(mv, &c, addr, migrator_device(mv->m, index), moved);
 }
 
-int split_block_locked(struct migrator *m, struct entry_slot *b, struct entry_slot *words)
+int home_folio(struct mover *mv, uint64_t addr, unsigned i, uint64_t *moved)
 {
-	struct entry e = entry_get(b);
+	unsigned index;
+	struct claim c;
 
-	if (entry_state(e) == ENTRY_DEVICE) {
-		int r = device_split(migrator_device(m, entry_device(e)), entry_offset(e));
-
-		if (r)
-			return r;
-	}
-	block_split_into(b, words);
-	return 0;
-}
-
-int split_block(struct migrator *m, uint64_t addr)
-{
-	struct entry_slot *b = table_block(&m->sp->table, addr, true), *words;
-	int r = 0;
-
-	words = b ? meta_alloc(&m->sp->table.tables) : NULL;
-	if (!words)
-		return -ENOMEM;
-	block_lock(b);
-	if (entry_state(entry_get(b)) != ENTRY_TABLE) {
-		r = split_block_locked(m, b, words);
-		if (!r)
-			words = NULL;
-	}
-	block_unlock(b);
-	if (words)
-		meta_free(&m->sp->table.tables, words);
-	return r;
+	claim_device(&c, mv->m->sp, addr, i, i + 1, 0, &index, &mv->folios, NULL);
+	if (claim_empty(&c))
+		return HOME_NOTHING;
+	return home_claimed(mv, &c, addr, migrator_device(mv->m, index), moved);
 }

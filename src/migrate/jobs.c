@@ -176,6 +176,7 @@ static void fill_batch_locked(struct worker *w, struct job *job, struct job_batc
 	enter_locked(j, job);
 	lock_drop(&j->lock);
 	jb->batch.read_only_too = job->kind == JOB_TO_DEVICE_READ_ONLY;
+	jb->batch.limit = job->limit;
 	stop = batch_fill(&w->mover, &jb->batch, start, job->end, job->dev, &t);
 	lock_take(&j->lock);
 	merge(&job->tally, &t);
@@ -398,6 +399,7 @@ static struct job *await_slot(struct jobs *j, bool urgent)
 		thread_wait(&j->freed, seen);
 	job->detached = false;
 	job->urgent = urgent;
+	job->limit = 0;
 	return job;
 }
 
@@ -416,6 +418,16 @@ void jobs_run(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, 
 {
 	struct job *job = await_slot(j, urgent);
 
+	post(j, job, kind, start, end, dev);
+	await_end(j, job, ret);
+}
+
+void jobs_run_limited(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, struct device *dev, unsigned limit,
+		      struct tally *ret)
+{
+	struct job *job = await_slot(j, false);
+
+	job->limit = limit;
 	post(j, job, kind, start, end, dev);
 	await_end(j, job, ret);
 }
@@ -442,6 +454,7 @@ int jobs_post(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, 
 	}
 	job->detached = true;
 	job->urgent = false;
+	job->limit = 0;
 	post(j, job, kind, start, end, dev);
 	return 0;
 }

@@ -37,6 +37,7 @@ struct job {
 	/* written while FILLING, constant while QUEUED */
 	enum job_kind kind;
 	atomic_bool detached;     /* nobody waits for it: a prefetch. Who waits for prefetches looks at it, .serial and .dev */
+	unsigned limit;           /* to a device: the largest order of a folio + 1, 0 for what suits */
 	bool urgent;              /* runs even while the others are paused */
 	uint64_t chunk_bytes;     /* not to a device */
 	job_fn *call;             /* JOB_CALL: this, once */
@@ -90,6 +91,10 @@ void jobs_fini(struct jobs *j);
 /* Runs a job to its end. @dev: to the device; to the system: NULL for any. Context: a thread of the program. */
 void jobs_run(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, struct device *dev, bool urgent,
 	      struct tally *ret);
+
+/* The same to a device, with folios of at most order @limit - 1; 0: as suits the memory and the device. */
+void jobs_run_limited(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, struct device *dev, unsigned limit,
+		      struct tally *ret);
 
 /* Lets a worker call @call with @arg, and waits. Context: a thread of the program. */
 void jobs_call(struct jobs *j, job_fn *call, void *arg);

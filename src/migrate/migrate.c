@@ -109,6 +109,9 @@ void batch_fini(struct batch *b)
 static uint64_t fill_from(struct mover *mv, struct batch *b, uint64_t start, const struct vma_piece *vp, struct device *dev,
 			  uint64_t seq, struct tally *t)
 {
+	bool know_mthp = b->limit; /* then the caller says which orders base pages may have */
+	uint32_t mthp = 0;
+
 	while (start < vp->end && b->nr < BATCH_PIECES) {
 		uint64_t block = block_down(start), stop = min_u64(block + BLOCK_BYTES, vp->end);
 		unsigned first = page_in_block(start), last = first + (unsigned)((stop - start) >> PAGE_SHIFT);
@@ -118,6 +121,12 @@ static uint64_t fill_from(struct mover *mv, struct batch *b, uint64_t start, con
 		if (!collect_block(mv, p, block, first, last, dev, seq, &b->words, t))
 			continue;
 		p->read_only = !vp->movable;
+		p->limit = b->limit;
+		if (p->kind == PIECE_PAGES && !know_mthp) {
+			mthp = vma_mthp_orders(mv->m->sp, vp->start);
+			know_mthp = true;
+		}
+		p->mthp = mthp;
 		isolate_pages(mv, p, t);
 		if (claim_empty(&p->claim))
 			release_piece(mv, p);

@@ -21,6 +21,7 @@
 #include "base/pageset.h"
 #include "device/device.h"
 #include "migrate/claim.h"
+#include "migrate/folios.h"
 #include "migrate/staging.h"
 #include "space/space.h"
 #include "uhmm/space.h"
@@ -63,13 +64,7 @@ static inline void tally_skip(struct tally *t, enum uhmm_skip why, uint64_t page
 enum piece_kind {
 	PIECE_HUGE,  /* one THP -> one folio of order 9 */
 	PIECE_CLEAR, /* 2 MiB of holes -> one folio of order 9, cleared */
-	PIECE_PAGES, /* base pages, holes among them -> folios of order 0 */
-};
-
-/* Device memory for the pages of one block: one folio of order 9, or a folio of order 0 for each page. */
-struct folios {
-	bool whole;
-	uint64_t *offset;         /* 512; whole: offset[0] */
+	PIECE_PAGES, /* base pages, holes among them; or what cannot be one folio of order 9 -> smaller folios */
 };
 
 /*
@@ -83,6 +78,9 @@ struct piece {
 	struct pageset copy;      /* have bytes; once isolated, in slot, each at its own offset in the block */
 	struct pageset clear;     /* have none */
 	struct pageset zero;      /* of copy, until isolated: mapped the zero page when we looked */
+	bool from_huge;           /* was one of the other kinds: may be any orders on the device */
+	unsigned limit;           /* the caller's largest order + 1; 0: none was said */
+	uint32_t mthp;            /* orders that base pages of its mapping may have on the host, a bit for each */
 	bool read_only;           /* its mapping is, and is made writable while pages are taken */
 	uint64_t seq;             /* event_seq when the range was armed, before the pages were looked at */
 	uint64_t slot;            /* staging; 0 if there is none */
@@ -118,7 +116,8 @@ struct control_words {
 struct batch {
 	struct piece piece[BATCH_PIECES];
 	struct control_words words; /* of threads that live when the batch is begun */
-	bool read_only_too;       /* set by who fills it */
+	bool read_only_too;       /* set by who fills it, */
+	unsigned limit;           /* and this, as piece.limit */
 	unsigned nr;              /* filled */
 	unsigned taken, done;     /* done <= taken <= nr */
 	unsigned arms;            /* vma_arm_begin() calls to be ended with the batch */
@@ -157,21 +156,34 @@ enum home_outcome {
 };
 
 /*
- * Brings home what of pages [first, end) of one block lies on one device, as a THP where it left as one.
+ * Brings home what of pages [first, end) of one block lies on one device, as a THP where it left as one, and nothing else:
+ * folios that reach beyond are split.
  * @dev: NULL: the device that the first of them is on
  * @moved: folios by order are added here
  * Return: 0; an outcome above; -errno of the driver, after some tries: it is still on the device.
  * Context: a library thread or a fault thread. All who waited have been woken.
  */
 int home_block(struct mover *mv, uint64_t addr, unsigned first, unsigned end, struct device *dev, uint64_t *moved);
+/* The same for the folio that page @i of the block is on, all of it. */
+int home_folio(struct mover *mv, uint64_t addr, unsigned i, uint64_t *moved);
+
+/* ---- splitting in place: split.c ---- */
 
 /*
- * Gives each page of the block at @addr its own word, and splits the folio that it is on, in place.
+ * Gives each page of the block at @addr its own word; a folio of order 9 becomes the largest below that its device takes.
  * Return: 0 or -ENOMEM, nothing changed. Context: any thread, fault thread; no lock held.
  */
 int split_block(struct migrator *m, uint64_t addr);
 /* The same with the block's lock held; @words is a table taken before with meta_alloc(), and is used up on success. */
 int split_block_locked(struct migrator *m, struct entry_slot *b, struct entry_slot *words);
+
+/* Splits the block, and folios until none reaches across @first or @end. Return and Context: as split_block(). */
+int split_range(struct migrator *m, uint64_t addr, unsigned first, unsigned end);
+
+/* Of a block that has a table; the block's lock is held. Until no folio reaches across the start of page @i (512: no-op): */
+void split_before_locked(struct migrator *m, struct entry_slot *words, unsigned i);
+/* The folio that page @i is on becomes several of @order, which is less. */
+void split_folio_locked(struct migrator *m, struct entry_slot *words, unsigned i, unsigned order);
 
 /* ---- the phases ---- */
 
@@ -211,17 +223,24 @@ int install_device(struct claim *c, struct device *dev, struct folios *f, const 
  * offset from @from. Pages that the program has dropped meanwhile are not installed, but ended too.
  * @may_move: @from is a staging slot: its pages are given away rather than copied
  * @ret_left: pages for which the host had no memory; still claimed
- * Return: the block arrived whole, by one MOVE.
+ * Return: the block arrived whole, by one MOVE. Nobody has been woken: that is the caller's business, when all is done.
  */
 bool install_home(struct claim *c, const struct pageset *pages, uint64_t from, bool may_move, struct pageset *ret_left);
+
+/* While an event is unread nothing can be moved, and its reader may lack a CPU: that is waited for. But no longer than until
+ * so many messages have been read: a program that raises one event after another does not hold up a page for ever. */
+#define MAX_MESSAGES 10000
 
 /* Is the block one THP now? */
 bool is_huge(struct space *sp, uint64_t block);
 
+/*
+ * A block has come home by base pages, all of it: makes a THP of them, if the kernel can. Nothing depends on it: whoever owns
+ * the block by now sees the same bytes under the same protection.
+ */
+void make_huge_again(struct space *sp, uint64_t block);
+
 /* Pages of a piece that are not isolated yet, or were holes, leave it and stay in the program. */
 void release_pages(struct piece *p, const struct pageset *pages, enum uhmm_skip why, struct tally *t);
-
-/* Frees the folios of @pages. */
-void release_folios(struct device *dev, struct folios *f, const struct pageset *pages);
 
 #endif

@@ -31,13 +31,3 @@ void release_pages(struct piece *p, const struct pageset *pages, enum uhmm_skip 
 	if (claim_end_system(&p->claim, pages, true))
 		claim_wake(&p->claim);
 }
-
-void release_folios(struct device *dev, struct folios *f, const struct pageset *pages)
-{
-	if (f->whole) {
-		device_free(dev, f->offset[0], BLOCK_ORDER);
-		return;
-	}
-	pageset_for_each(pages, i)
-		device_free(dev, f->offset[i], 0);
-}

@@ -103,37 +103,55 @@ static void spread_offsets(struct folios *f)
 		f->offset[i] = head + i * PAGE_BYTES;
 }
 
+/*
+ * A child of fork may have the folios on loan: their bytes must not change. Inside the gate no child is born; one that is born
+ * later, to a fork without handlers, waits until the write is done (birth.c). Return: the bytes may be written.
+ */
+static bool begin_write(struct claim *c, struct device *dev)
+{
+	claim_enter(c);
+	atomic_store(&c->writing, !device_is_lent(dev));
+	claim_leave(c);
+	return atomic_load(&c->writing);
+}
+
+static void await_loans(struct device *dev)
+{
+	for (unsigned n = 0; device_is_lent(dev); n++)
+		thread_pause(n);
+}
+
 static void access_own(struct mover *mv, void *arg)
 {
 	struct own_access *x = arg;
-	struct space *sp = mv->m->sp;
-	struct entry_slot *b = table_block(&sp->table, x->block, false);
 	unsigned first = page_in_block(x->from), end = page_in_block(x->to - 1) + 1, index;
 	struct pageset pages = { 0 }, left;
 	struct claim c;
-	bool need_split, whole;
+	bool whole, lent;
 
-	if (!b)
-		return;
-	/* a folio for all of the block is claimed as a whole: nothing is split for a look at a part of it */
-	whole = entry_state(entry_get(b)) == ENTRY_DEVICE;
-	claim_device(&c, sp, x->block, whole ? 0 : first, whole ? PAGES_PER_BLOCK : end, x->dev->index, &index, mv->folios.offset,
-		     &need_split);
-	if (need_split || claim_empty(&c))
+	if (x->write)
+		await_loans(x->dev);
+	/* folios are claimed as a whole: none is split for a look at a part of it */
+	claim_device(&c, mv->m->sp, x->block, first, end, x->dev->index, &index, &mv->folios, NULL);
+	if (claim_empty(&c))
 		return;
 	left = c.mine;
 	pageset_add_range(&pages, first, end);
 	pageset_keep(&pages, &left);
-	whole = c.whole;
+	whole = mv->folios.whole;
 	if (whole)
 		spread_offsets(&mv->folios);
 
 	mv->folios.whole = false;
-	if (!pageset_empty(&pages))
+	lent = x->write && !begin_write(&c, x->dev);
+	if (!lent && !pageset_empty(&pages))
 		x->error = access_claimed(mv, x, &pages);
+	atomic_store(&c.writing, false);
 	mv->folios.whole = whole;
-	if (!x->error)
+	if (!lent && !x->error)
 		x->done = pages;
+	if (x->write) /* also when it failed in the middle */
+		pageset_join(&c.written, &pages);
 	while (install_device(&c, x->dev, &mv->folios, &left, &pages))
 		sched_yield(); /* only a block that an event has split needs memory for this, and then a record */
 }

@@ -31,7 +31,8 @@ static const struct {
 };
 
 static const char *const without_names[NR_WITHOUTS] = { "userfaultfd", "privilege",    "move",          "events",
-							"poison",      "pagemap_scan", "procmap_query", "thp" };
+							"poison",      "pagemap_scan", "procmap_query", "thp",
+							"fork_event" };
 
 atomic_bool fail_armed;
 static int fail_call;         /* NR_OS_CALLS: any */

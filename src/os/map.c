@@ -165,9 +165,21 @@ static int advise(uint64_t start, uint64_t len, int advice)
 	return -err;
 }
 
+void *map_shared(uint64_t bytes)
+{
+	void *mem = os_fail(OS_MMAP) ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	return mem == MAP_FAILED ? NULL : mem;
+}
+
 int map_discard(uint64_t start, uint64_t len)
 {
 	return advise(start, len, MADV_DONTNEED);
+}
+
+int map_collapse(uint64_t start, uint64_t len)
+{
+	return advise(start, len, MADV_COLLAPSE);
 }
 
 int map_inherit(uint64_t start, uint64_t len, bool inherit)

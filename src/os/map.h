@@ -18,6 +18,9 @@
 void *map_own(uint64_t bytes, unsigned flags);
 void map_own_free(void *mem, uint64_t bytes);
 
+/* @bytes of zeros that all children of fork share with this process, for good; nobody watches them. Return: NULL without memory. */
+void *map_shared(uint64_t bytes);
+
 /* Also counts [start, end), which the caller has from elsewhere, as ours. Return: 0, or -ENOSPC after 1024 pieces. */
 int map_own_add(uint64_t start, uint64_t end);
 
@@ -29,6 +32,10 @@ bool map_is_own(uint64_t start, uint64_t end, uint64_t *ret_start, uint64_t *ret
 
 /* What MADV_DONTNEED does; on watched memory it raises an event and waits until that is read. Return: 0 or -errno. */
 int map_discard(uint64_t start, uint64_t len);
+
+/* Makes one THP of each 2 MiB of base pages that are all there. Changes no byte and no protection, and works whatever the
+ * protection is (read-only memory: since Linux 6.18). Return: 0 or -errno: it is as it was. */
+int map_collapse(uint64_t start, uint64_t len);
 
 /* Whether a child of fork inherits the pages. Return: 0 or -errno. */
 int map_inherit(uint64_t start, uint64_t len, bool inherit);

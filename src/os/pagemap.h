@@ -11,7 +11,7 @@
 #define PM_SWAPPED (1u << 1)
 #define PM_ZERO    (1u << 2) /* it is the zero page, small or huge */
 #define PM_HUGE    (1u << 3) /* mapped by one upper-level entry */
-#define PM_FILE    (1u << 4) /* it belongs to a file or to shared memory */
+#define PM_FILE    (1u << 4) /* it belongs to a file or to shared memory; pagemap_uniform() alone tells */
 
 struct pm_run {
 	uint64_t start, end; /* neighbouring pages with the same bits */

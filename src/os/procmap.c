@@ -62,10 +62,13 @@ static bool parse_line(const char *line, struct mapping *ret)
 	return true;
 }
 
-/* Reads the text in pieces of its own descriptor, so that several threads can; lines cut by a piece are read again. */
-static int find_by_text(uint64_t addr, struct mapping *ret)
+/*
+ * Calls @fn for each line until it returns true. Reads in pieces by a descriptor of its own, so that several threads can; lines
+ * cut by a piece are read again. Return: 0; -ENOENT when @fn never did; -errno.
+ */
+static int each_line(const char *path, bool (*fn)(void *ctx, const char *line), void *ctx)
 {
-	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	char buf[4096 + 1];
 	size_t have = 0;
 	ssize_t n;
@@ -78,12 +81,10 @@ static int find_by_text(uint64_t addr, struct mapping *ret)
 
 		have += (size_t)n;
 		buf[have] = '\0';
-		while ((nl = strchr(line, '\n'))) {
+		while (r && (nl = strchr(line, '\n'))) {
 			*nl = '\0';
-			if (parse_line(line, ret) && ret->end > addr) {
+			if (fn(ctx, line))
 				r = 0;
-				break;
-			}
 			line = nl + 1;
 		}
 		have -= (size_t)(line - buf);
@@ -93,6 +94,52 @@ static int find_by_text(uint64_t addr, struct mapping *ret)
 	}
 	close(fd);
 	return r;
+}
+
+struct finding {
+	uint64_t addr;
+	struct mapping *ret;
+};
+
+static bool reaches(void *ctx, const char *line)
+{
+	struct finding *f = ctx;
+
+	return parse_line(line, f->ret) && f->ret->end > f->addr;
+}
+
+static int find_by_text(uint64_t addr, struct mapping *ret)
+{
+	struct finding f = { addr, ret };
+
+	return each_line("/proc/self/maps", reaches, &f);
+}
+
+struct wiped {
+	void (*fn)(void *ctx, uint64_t start, uint64_t end);
+	void *ctx;
+	struct mapping at; /* of the lines that follow */
+};
+
+/* Flags are words of two letters, each followed by a space. */
+static bool tell_wiped(void *ctx, const char *line)
+{
+	struct wiped *w = ctx;
+	struct mapping m;
+
+	if (parse_line(line, &m))
+		w->at = m;
+	else if (!strncmp(line, "VmFlags:", 8) && strstr(line, " wf "))
+		w->fn(w->ctx, w->at.start, w->at.end);
+	return false;
+}
+
+int procmap_for_wiped(void (*fn)(void *ctx, uint64_t start, uint64_t end), void *ctx)
+{
+	struct wiped w = { .fn = fn, .ctx = ctx };
+	int r = each_line("/proc/self/smaps", tell_wiped, &w);
+
+	return r == -ENOENT ? 0 : r;
 }
 
 int procmap_find(const struct procmap *m, uint64_t addr, struct mapping *ret)

@@ -30,4 +30,8 @@ void procmap_close(struct procmap *m);
  * Context: any thread, any number at once; uses no heap. */
 int procmap_find(const struct procmap *m, uint64_t addr, struct mapping *ret);
 
+/* Calls @fn for every mapping that a child of fork gets without its contents (MADV_WIPEONFORK). Return: 0 or -errno.
+ * Context: as above; takes as long as fork itself, some milliseconds a GiB of base pages. */
+int procmap_for_wiped(void (*fn)(void *ctx, uint64_t start, uint64_t end), void *ctx);
+
 #endif

@@ -26,15 +26,46 @@ static ssize_t read_file(const char *path, char *buf, size_t bytes)
 	return n;
 }
 
+const char *sysinfo_thp_dir = "/sys/kernel/mm/transparent_hugepage";
+
+/* A file of words, of which the one in brackets is valid. @sub: of a size, or "" for all. */
+static void read_setting(const char *sub, char *text, size_t bytes)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s%s/enabled", sysinfo_thp_dir, sub);
+	if (os_without(WITHOUT_THP) || read_file(path, text, bytes) < 0)
+		text[0] = '\0';
+}
+
 enum sysinfo_thp sysinfo_thp(void)
 {
 	char text[64];
 
-	if (os_without(WITHOUT_THP) || read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof(text)) < 0)
-		return THP_NEVER;
+	read_setting("", text, sizeof(text));
 	if (strstr(text, "[always]"))
 		return THP_ALWAYS;
 	return strstr(text, "[madvise]") ? THP_MADVISE : THP_NEVER;
+}
+
+struct sysinfo_mthp sysinfo_mthp(void)
+{
+	struct sysinfo_mthp m = { 0, 0 };
+	char sub[32], text[64];
+
+	for (unsigned order = 1; order < BLOCK_ORDER; order++) {
+		enum sysinfo_thp is;
+
+		snprintf(sub, sizeof(sub), "/hugepages-%llukB", (unsigned long long)(order_bytes(order) >> 10));
+		read_setting(sub, text, sizeof(text));
+		if (strstr(text, "[inherit]"))
+			is = sysinfo_thp();
+		else
+			is = strstr(text, "[always]") ? THP_ALWAYS : strstr(text, "[madvise]") ? THP_MADVISE : THP_NEVER;
+		m.always |= is == THP_ALWAYS ? 1u << order : 0;
+		m.advised |= is == THP_NEVER ? 0 : 1u << order;
+	}
+	return m;
 }
 
 uint64_t sysinfo_ram_bytes(void)
@@ -44,12 +75,13 @@ uint64_t sysinfo_ram_bytes(void)
 
 /*
  * smaps is a header line for each mapping, "start-end ...", then lines "Key: value"; the last of them is VmFlags, where
- * "hg" stands for the advice. Read line by line from a buffer of our own: no stdio, which would allocate.
+ * "hg" and "nh" stand for the advice. Read line by line from a buffer of our own: no stdio, which would allocate.
  */
 struct smaps_scan {
 	uint64_t addr;
 	bool inside;  /* the last header covered addr */
-	bool found, huge;
+	bool found;
+	enum sysinfo_advice advice;
 };
 
 static void smaps_line(struct smaps_scan *s, const char *line)
@@ -60,11 +92,11 @@ static void smaps_line(struct smaps_scan *s, const char *line)
 		s->inside = start <= s->addr && s->addr < end;
 	} else if (s->inside && !strncmp(line, "VmFlags:", 8)) {
 		s->found = true;
-		s->huge = strstr(line, " hg") != NULL;
+		s->advice = strstr(line, " hg") ? ADVICE_HUGE : strstr(line, " nh") ? ADVICE_NO_HUGE : ADVICE_NONE;
 	}
 }
 
-bool sysinfo_advised_huge(uint64_t addr)
+enum sysinfo_advice sysinfo_advice(uint64_t addr)
 {
 	int fd = open("/proc/self/smaps", O_RDONLY | O_CLOEXEC);
 	struct smaps_scan s = { .addr = addr };
@@ -73,7 +105,7 @@ bool sysinfo_advised_huge(uint64_t addr)
 	ssize_t n;
 
 	if (fd < 0)
-		return false;
+		return ADVICE_NONE;
 	while (!s.found && (n = read(fd, buf + have, sizeof(buf) - 1 - have)) > 0) {
 		char *line = buf, *nl;
 
@@ -90,7 +122,7 @@ bool sysinfo_advised_huge(uint64_t addr)
 			have = 0; /* a line longer than the buffer: none that matters */
 	}
 	close(fd);
-	return s.found && s.huge;
+	return s.advice;
 }
 
 /* A page table that stayed behind makes a huge MOVE arrive as base pages; only a try tells whether the advice frees it. */

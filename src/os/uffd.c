@@ -94,6 +94,8 @@ static int ask_features(int fd, uint64_t want, uint64_t *ret_features)
 		api.features &= ~(uint64_t)(UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP);
 	if (os_without(WITHOUT_POISON))
 		api.features &= ~UAPI_FEATURE_POISON;
+	if ((os_without(WITHOUT_PRIVILEGE) || os_without(WITHOUT_FORK_EVENT)) && want & UFFD_FEATURE_EVENT_FORK)
+		return -EPERM;
 	*ret_features = api.features;
 	return 0;
 }
@@ -128,13 +130,16 @@ int uffd_try_open(struct uffd *u, enum uffd_open_mode mode, unsigned flags)
 		return r;
 	}
 	u->fd = fd;
+	u->fork_events = flags & UFFD_WANT_FORK;
 	return 0;
 }
 
 int uffd_open(struct uffd *u, enum uffd_open_mode mode)
 {
-	int r = uffd_try_open(u, mode, 0);
+	int r = uffd_try_open(u, mode, UFFD_WANT_FORK);
 
+	if (r == -EPERM)
+		r = uffd_try_open(u, mode, 0);
 	switch (r) {
 	case 0:
 		if (u->user_mode_only)
@@ -222,18 +227,20 @@ static int outcome(int err)
 	switch (err) {
 	case EAGAIN: return UFFD_E_AGAIN;
 	case EEXIST: return UFFD_E_EXISTS;
-	case ENOENT: return UFFD_E_MISSING;
+	case ENOENT:
+	case ESRCH:  return UFFD_E_MISSING; /* ESRCH: the process, and with it its memory, is gone or going */
 	case EBUSY:  return UFFD_E_BUSY;
 	case EINVAL: return UFFD_E_REFUSED;
 	case ENOMEM: return UFFD_E_NO_MEMORY;
-	default:     return -err; /* ESRCH: the process is ending; EFAULT: an argument of ours is bad */
+	default:     return -err; /* EFAULT: an argument of ours is bad */
 	}
 }
 
 int uffd_move(const struct uffd *u, uint64_t dst, uint64_t src, uint64_t len, unsigned flags, uint64_t *ret_moved)
 {
 	struct uapi_uffdio_move arg = {
-		.dst = dst, .src = src, .len = len, .mode = flags & UFFD_DONTWAKE ? UAPI_MOVE_DONTWAKE : 0,
+		.dst = dst, .src = src, .len = len,
+		.mode = (flags & UFFD_DONTWAKE ? UAPI_MOVE_DONTWAKE : 0) | (flags & UFFD_SRC_HOLES ? UAPI_MOVE_ALLOW_HOLES : 0),
 	};
 	int err = os_fail(OS_MOVE);
 
@@ -262,9 +269,11 @@ int uffd_copy(const struct uffd *u, uint64_t dst, const void *src, uint64_t len,
 	return err ? outcome(err) : 0;
 }
 
-int uffd_zeropage(const struct uffd *u, uint64_t dst, uint64_t len)
+int uffd_zeropage(const struct uffd *u, uint64_t dst, uint64_t len, unsigned flags)
 {
-	struct uffdio_zeropage arg = { .range = { .start = dst, .len = len } };
+	struct uffdio_zeropage arg = {
+		.range = { .start = dst, .len = len }, .mode = flags & UFFD_DONTWAKE ? UFFDIO_ZEROPAGE_MODE_DONTWAKE : 0,
+	};
 	int err = os_fail(OS_ZEROPAGE);
 
 	if (!err && ioctl(u->fd, UFFDIO_ZEROPAGE, &arg))
@@ -278,6 +287,14 @@ bool uffd_held_up(const struct uffd *u, uint64_t canary)
 	struct uffdio_zeropage arg = { .range = { .start = canary, .len = PAGE_BYTES } };
 
 	return ioctl(u->fd, UFFDIO_ZEROPAGE, &arg) && errno == EAGAIN;
+}
+
+/* Of a live process the same request fails for another reason, if it does. */
+bool uffd_is_over(const struct uffd *u, uint64_t canary)
+{
+	struct uffdio_zeropage arg = { .range = { .start = canary, .len = PAGE_BYTES } };
+
+	return ioctl(u->fd, UFFDIO_ZEROPAGE, &arg) && errno == ESRCH;
 }
 
 int uffd_poison(const struct uffd *u, uint64_t dst, uint64_t len)
@@ -332,6 +349,10 @@ int uffd_read(const struct uffd *u, struct uffd_message *ret)
 		ret->start = msg.arg.remap.from;
 		ret->end = msg.arg.remap.from + msg.arg.remap.len;
 		ret->to = msg.arg.remap.to;
+		break;
+	case UFFD_EVENT_FORK:
+		ret->kind = UFFD_FORK;
+		ret->fd = (int)msg.arg.fork.ufd;
 		break;
 	}
 	return 1;

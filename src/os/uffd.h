@@ -14,6 +14,7 @@ struct uffd {
 	int fd;
 	uint64_t features;    /* granted */
 	bool user_mode_only;  /* kernel-mode touches of missing pages fail with EFAULT */
+	bool fork_events;     /* a child of fork(2) is announced, with a userfaultfd for it */
 	const char *path;     /* how it was had: "syscall", "/dev/userfaultfd", "user-mode-only" */
 };
 
@@ -24,6 +25,7 @@ enum uffd_open_mode {
 };
 
 /*
+ * Fork events are had where the process has the privilege for them; without, there are none.
  * Return: 0; -ENOSYS no userfaultfd in this kernel; -EPERM refused; -EOPNOTSUPP the kernel lacks MOVE or events;
  * -EMFILE and the like. The log hears one sentence that says what to do.
  */
@@ -33,7 +35,7 @@ void uffd_close(struct uffd *u);
 #define UFFD_WANT_FORK (1u << 0) /* fork events too, which need a privilege */
 #define UFFD_NO_EVENTS (1u << 1) /* none: whoever changes watched memory is not held up */
 
-/* The same without sentences. @flags: UFFD_WANT_FORK, UFFD_NO_EVENTS. */
+/* The same without sentences. @flags: UFFD_WANT_FORK (-EPERM without the privilege), UFFD_NO_EVENTS. */
 int uffd_try_open(struct uffd *u, enum uffd_open_mode mode, unsigned flags);
 
 enum uffd_outcome {
@@ -45,7 +47,8 @@ enum uffd_outcome {
 	UFFD_E_NO_MEMORY, /* the host has none */
 };
 
-#define UFFD_DONTWAKE (1u << 0)
+#define UFFD_DONTWAKE  (1u << 0)
+#define UFFD_SRC_HOLES (1u << 1) /* MOVE only: a page that the source does not have is passed over, and counts as moved */
 
 /*
  * Watch [start, end) for missing pages; pieces that are watched already stay so.
@@ -70,7 +73,7 @@ int uffd_move(const struct uffd *u, uint64_t dst, uint64_t src, uint64_t len, un
 int uffd_copy(const struct uffd *u, uint64_t dst, const void *src, uint64_t len, unsigned flags, uint64_t *ret_copied);
 
 /* Maps zero pages. Return: 0, UFFD_E_AGAIN, _EXISTS, _MISSING, _REFUSED, _NO_MEMORY. */
-int uffd_zeropage(const struct uffd *u, uint64_t dst, uint64_t len);
+int uffd_zeropage(const struct uffd *u, uint64_t dst, uint64_t len, unsigned flags);
 
 /* A touch of [dst, dst + len) shall raise SIGBUS from now on. Return: as uffd_zeropage(); UFFD_E_REFUSED too where the
  * kernel has no UFFDIO_POISON. */
@@ -83,17 +86,21 @@ bool uffd_held_up(const struct uffd *u, uint64_t canary);
 /* Lets every thread that waits for a page of [start, start + len) look again. */
 void uffd_wake(const struct uffd *u, uint64_t start, uint64_t len);
 
-enum uffd_kind { UFFD_FAULT, UFFD_REMOVE, UFFD_UNMAP, UFFD_REMAP, UFFD_OTHER };
+/* Has the process whose memory this is ended, or called exec? Nobody will touch that memory any more. @canary: as above. */
+bool uffd_is_over(const struct uffd *u, uint64_t canary);
+
+enum uffd_kind { UFFD_FAULT, UFFD_REMOVE, UFFD_UNMAP, UFFD_REMAP, UFFD_FORK, UFFD_OTHER };
 
 struct uffd_message {
 	enum uffd_kind kind;
 	bool write;           /* FAULT: it was a store */
 	uint64_t start, end;  /* FAULT: the page; REMOVE, UNMAP: the range; REMAP: the old place */
 	uint64_t to;          /* REMAP: the new start */
+	int fd;               /* FORK: the child's userfaultfd, with the features of this one; the reader's to close */
 };
 
 /* One message. Return: 1 when there was one, 0 when none waits, -errno. Never blocks. Reading an event lets its causer
- * go on. */
+ * go on. -EMFILE: a FORK for which there is no descriptor; it stays, and everything with it, until there is one. */
 int uffd_read(const struct uffd *u, struct uffd_message *ret);
 
 #endif

@@ -17,6 +17,7 @@ struct counters {
 	_Atomic uint64_t dropped_pages;
 	_Atomic uint64_t faults, fault_zero, fault_joined, fault_stale, fault_small, fault_lost;
 	_Atomic uint64_t events_remove, events_unmap, events_remap, forks;
+	_Atomic uint64_t children, child_pages;
 	_Atomic uint64_t pool_hits, pool_fresh, pool_failed, pool_freed;
 	_Atomic uint64_t prefetches, prefetches_failed;
 	struct hist fault_ns;

@@ -13,6 +13,7 @@
 
 #include "base/gate.h"
 #include "base/lock.h"
+#include "mem/stamp.h"
 #include "mem/table.h"
 #include "os/procmap.h"
 #include "os/uffd.h"
@@ -32,6 +33,7 @@ struct space {
 
 	struct lock tasks_lock; /* rank LEAF */
 	struct table table;
+	struct stamps faulted; /* when a CPU last faulted in each block */
 	struct gate gate;
 
 	/* Grows with every unmap and remap event, inside the gate: who armed a range at one value and finds another inside
@@ -46,6 +48,10 @@ struct space {
 	/* atomic: claims that are held, by the slot that their tokens name (migrate/claim.h) */
 	struct claim *_Atomic claims[MAX_CLAIMS];
 	_Atomic uint64_t last_claim;
+
+	/* atomic: the system's mTHP settings when they were last read, at mthp_read_ns; 0: never (vma.c) */
+	_Atomic uint64_t mthp_read_ns;
+	_Atomic uint32_t mthp;
 
 	/* Constant while anything is watched; may be NULL. Told of every place whose page goes elsewhere, is dropped or about to be:
 	 * after it has been claimed, before its bytes go. @owner: the device that takes it, 0 for none. Context: any thread, fault

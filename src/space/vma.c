@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "os/map.h"
@@ -91,10 +92,21 @@ int vma_arm_again(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_
 	}
 }
 
+/*
+ * What this thread has found out of one mapping since it armed it. Each look into smaps costs more than clearing a block, so a
+ * range of holes would be cleared in half the time if nobody asked. The program may change the advice meanwhile, as it may
+ * between the question and the answer: it is a wish, nothing is wrong if it is followed a moment late.
+ */
+static _Thread_local struct {
+	uint64_t start, end;
+	bool huge;
+} advice;
+
 int vma_arm_begin(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_seq)
 {
 	int r;
 
+	advice.start = advice.end = 0;
 	lock_take(&sp->arm_lock);
 	atomic_fetch_add(&sp->nr_arming, 1);
 	lock_drop(&sp->arm_lock);
@@ -106,6 +118,7 @@ int vma_arm_begin(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_
 
 void vma_arm_end(struct space *sp)
 {
+	advice.start = advice.end = 0;
 	atomic_fetch_sub(&sp->nr_arming, 1);
 }
 
@@ -156,13 +169,58 @@ void vma_disarm_all(struct space *sp)
 	}
 }
 
+static bool is_advised_huge(struct space *sp, uint64_t addr)
+{
+	struct mapping m;
+
+	if (addr >= advice.start && addr < advice.end)
+		return advice.huge;
+	advice.huge = sysinfo_advised_huge(addr);
+	advice.start = advice.end = 0;
+	if (!procmap_find(&sp->procmap, addr, &m) && m.start <= addr) {
+		advice.start = m.start;
+		advice.end = m.end;
+	}
+	return advice.huge;
+}
+
 bool vma_wants_huge(struct space *sp, uint64_t addr)
 {
-	(void)sp;
 	switch (sysinfo_thp()) {
 	case THP_ALWAYS:  return true;
-	case THP_MADVISE: return sysinfo_advised_huge(addr);
+	case THP_MADVISE: return is_advised_huge(sp, addr);
 	case THP_NEVER:   break;
 	}
 	return false;
+}
+
+/* Two threads may read the settings at the same time; both find the same. */
+static struct sysinfo_mthp mthp_settings(struct space *sp)
+{
+	uint64_t now = clock_ns(), read = atomic_load_explicit(&sp->mthp_read_ns, memory_order_acquire);
+	struct sysinfo_mthp m;
+
+	if (read && now - read < 1000000000) {
+		uint32_t both = atomic_load_explicit(&sp->mthp, memory_order_relaxed);
+
+		return (struct sysinfo_mthp){ both & 0xffff, both >> 16 };
+	}
+	m = sysinfo_mthp();
+	atomic_store_explicit(&sp->mthp, m.always | m.advised << 16, memory_order_relaxed);
+	atomic_store_explicit(&sp->mthp_read_ns, now, memory_order_release);
+	return m;
+}
+
+uint32_t vma_mthp_orders(struct space *sp, uint64_t addr)
+{
+	struct sysinfo_mthp m = mthp_settings(sp);
+
+	if (!(m.always | m.advised))
+		return 0;
+	switch (sysinfo_advice(addr)) {
+	case ADVICE_HUGE:    return m.always | m.advised;
+	case ADVICE_NO_HUGE: return 0;
+	case ADVICE_NONE:    break;
+	}
+	return m.always;
 }

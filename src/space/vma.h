@@ -47,7 +47,14 @@ void vma_disarm(struct space *sp, uint64_t start, uint64_t end, bool (*away)(voi
 /* Stops watching everything; nothing is away, and nobody is arming. */
 void vma_disarm_all(struct space *sp);
 
-/* May new pages of the mapping at @addr be huge? Reads /proc/self/smaps when THP is set to madvise: milliseconds. */
+/* May new pages of the mapping at @addr be huge? Reads /proc/self/smaps when THP is set to madvise, which takes up to
+ * milliseconds; once for each mapping that the calling thread has armed. */
 bool vma_wants_huge(struct space *sp, uint64_t addr);
+
+/*
+ * The orders between 0 and 9 that new pages of the mapping at @addr may have, a bit for each. The system's settings are read once
+ * a second at most; if they allow any for some memory, /proc/self/smaps is read as above.
+ */
+uint32_t vma_mthp_orders(struct space *sp, uint64_t addr);
 
 #endif

@@ -121,11 +121,14 @@ static void memory_of_the_library(void **state)
 static void unknown_flags(void **state)
 {
 	for (unsigned bit = 0; bit < 32; bit++) {
-		if (1u << bit != UHMM_MOVE_READ_ONLY) /* known to one of the two */
+		if (1u << bit != UHMM_MOVE_READ_ONLY && (bit < 8 || bit >= 12)) /* known to one of the two */
 			refused(-EINVAL, uhmm_to_device(space, mem, BYTES, dev, 1u << bit, NULL));
 		refused(-EINVAL, uhmm_to_system(space, mem, BYTES, 1u << bit, NULL));
 		assert_said("flags");
 	}
+	for (unsigned order = UHMM_NR_ORDERS; order < 15; order++)
+		refused(-EINVAL, uhmm_to_device(space, mem, BYTES, dev, UHMM_MOVE_ORDER(order), NULL));
+	assert_said("flags");
 }
 
 static void structures_without_a_size(void **state)

@@ -20,14 +20,17 @@ static int outcome_of(pid_t child)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
+static pid_t (*fork_by)(void) = fork;
+
 static pid_t start_child(child_fn *child, char *mem)
 {
-	pid_t pid = fork();
+	pid_t pid = fork_by();
 
 	assert_true(pid >= 0);
 	if (!pid) {
 		alarm(20);
 		signal(SIGSEGV, SIG_DFL);
+		signal(SIGBUS, SIG_DFL);
 		_exit(child(mem));
 	}
 	return pid;
@@ -121,6 +124,17 @@ static void fork_while_others_migrate(unsigned nr_forkers)
 }
 
 static void a_fork_waits_for_what_others_move(void **state)  { fork_while_others_migrate(1); }
+
+/* Without fork handlers, in the middle of everything. */
+static void a_raw_fork_meets_what_others_move(void **state)
+{
+	if (!serves_children())
+		skip(); /* the child would read zeros */
+	fork_by = _Fork;
+	fork_while_others_migrate(2);
+	fork_by = fork;
+}
+
 static void two_threads_may_fork_at_once(void **state)       { fork_while_others_migrate(2); }
 
 /* With memory on a device, so that closing has something to do. */
@@ -176,7 +190,7 @@ static void no_child_of_two_forks_at_once_reads_zeros_for_what_a_device_keeps(vo
 	struct forker forker[4];
 
 	for (unsigned k = 0; k < 4; k++)
-		start_forker(&forker[k], reads_a_byte, mem + k * PAGE, -SIGSEGV);
+		start_forker(&forker[k], reads_a_byte, mem + k * PAGE, serves_children() ? -SIGBUS : -SIGSEGV);
 	for (unsigned k = 0; k < 4; k++)
 		expect_end(forker[k].thread);
 	assert_int_equal(uhmm_device_close(d), -EIO);
@@ -190,6 +204,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_fork_waits_for_what_others_move),
 		cmocka_unit_test(two_threads_may_fork_at_once),
+		cmocka_unit_test(a_raw_fork_meets_what_others_move),
 		cmocka_unit_test(no_child_of_two_forks_at_once_reads_zeros_for_what_a_device_keeps),
 		cmocka_unit_test(a_fork_may_meet_opening_and_closing),
 	};

@@ -186,7 +186,7 @@ static void moved_when_it_is_away_without_unmapping(void **state)  { moved(true,
 
 /* ---- no 2 MiB to be had: the device's side ---- */
 
-static void a_device_that_refuses_once_gets_base_pages(void **state)
+static void a_device_that_refuses_once_gets_the_next_smaller_folios(void **state)
 {
 	struct uhmm_device *usual = dev;
 	char *mem = filled(BLOCK, true);
@@ -197,10 +197,10 @@ static void a_device_that_refuses_once_gets_base_pages(void **state)
 	dev = open_device("emu:size=16M,fail_alloc=1");
 	assert_int_equal(uhmm_to_device(space, mem, BLOCK, dev, 0, &res), 0);
 	assert_int_equal(res.moved_folios[9], 0);
-	assert_int_equal(res.moved_folios[0], PAGES(BLOCK));
-	assert_int_equal(info(dev).folios[0], PAGES(BLOCK));
+	assert_int_equal(res.moved_folios[8], 2);
+	assert_int_equal(info(dev).folios[8], 2);
 	expect(mem, 2 * PAGE, 3 * PAGE);
-	eventually(used_bytes() < BLOCK);
+	eventually(used_bytes() == HALF);
 	assert_pattern(mem, BLOCK, SEED);
 	eventually(used_bytes() == 0 && all_home(mem, BLOCK));
 
@@ -230,7 +230,7 @@ static void a_device_that_refuses_gets_zeros_as_base_pages(void **state)
 		char *mem = without_contents(), *at = mem + block * BLOCK;
 		RESULT(res);
 
-		dev = open_device("emu:size=16M,fail_alloc=1");
+		dev = open_device("emu:size=16M,fail_alloc=9"); /* all orders but 0, once each */
 		assert_int_equal(uhmm_to_device(space, at, BLOCK, dev, 0, &res), 0);
 		assert_int_equal(res.moved_bytes, BLOCK);
 		assert_int_equal(res.moved_folios[0], PAGES(BLOCK));
@@ -332,7 +332,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(moved_when_it_is_away),
 		cmocka_unit_test(moved_before_it_leaves_without_unmapping),
 		cmocka_unit_test(moved_when_it_is_away_without_unmapping),
-		cmocka_unit_test(a_device_that_refuses_once_gets_base_pages),
+		cmocka_unit_test(a_device_that_refuses_once_gets_the_next_smaller_folios),
 		cmocka_unit_test(a_device_that_refuses_gets_zeros_as_base_pages),
 		cmocka_unit_test(a_host_that_refuses_once_gets_base_pages),
 		cmocka_unit_test(a_host_that_refuses_gets_zeros_as_base_pages),

@@ -81,6 +81,15 @@ static inline struct uhmm_stats stats(void)
 	return st;
 }
 
+/* Are children of fork served while their memory stays on the device (else everything comes home first)? */
+static inline bool serves_children(void)
+{
+	struct uhmm_probe host = { .sz = sizeof(host) };
+
+	assert_int_equal(uhmm_probe(&host), 0);
+	return host.has_fork_event;
+}
+
 static inline struct uhmm_device_info info(struct uhmm_device *d)
 {
 	struct uhmm_device_info i = { .sz = sizeof(i) };

@@ -82,7 +82,8 @@ static void choose(size_t *ret_first, size_t *ret_end)
 static void to_device(size_t first, size_t end)
 {
 	struct uhmm_result res = { .sz = sizeof(res) };
-	int r = uhmm_to_device(space, page(first), (end - first) * PAGE, dev, 0, &res);
+	uint32_t flags = below(2) ? 0 : UHMM_MOVE_ORDER(below(UHMM_NR_ORDERS));
+	int r = uhmm_to_device(space, page(first), (end - first) * PAGE, dev, flags, &res);
 	uint64_t pages = res.moved_bytes / PAGE;
 
 	for (unsigned k = 0; k < UHMM_NR_SKIPS; k++)

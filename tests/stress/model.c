@@ -4,6 +4,7 @@
  * threads move the same memory to two devices and back. Each thread draws its steps from its own sequence of numbers:
  *
  *   model [--seed N] [--threads N] [--steps N | --seconds N]
+ * In the notes of a failure the last number of a move is the device, 0 or 1, and ten times the largest order and one.
  *
  * --steps is the sum over all threads. What a seed repeats is each thread's steps, not how they interleave.
  */
@@ -66,6 +67,12 @@ static void op_query(struct arena *a)
 	}
 }
 
+/* Mostly what suits; else folios of some largest order. */
+static uint32_t any_order(struct arena *a)
+{
+	return draw(a, 3) ? 0 : UHMM_MOVE_ORDER(draw(a, UHMM_NR_ORDERS));
+}
+
 /* Moves a piece of any arena; of its own a thread knows whether anything is mapped. */
 static void op_migrate(struct arena *a)
 {
@@ -75,15 +82,17 @@ static void op_migrate(struct arena *a)
 	char *at = at_page(b, r.first);
 	size_t bytes = r.n * PAGE;
 	struct uhmm_device *dev = device[draw(a, 3) == 0];
+	uint32_t order = way < 6 ? any_order(a) : 0;
 	bool empty = true;
 	int res;
 
 	if (a == b)
 		for (size_t i = r.first; i < r.first + r.n; i++)
 			empty = empty && a->state[i] == UNMAPPED;
-	note(a, way < 6 ? "uhmm_to_device" : way < 8 ? "uhmm_to_system" : "uhmm_prefetch", whose, r, way == 9 ? 2 : dev == device[1]);
+	note(a, way < 6 ? "uhmm_to_device" : way < 8 ? "uhmm_to_system" : "uhmm_prefetch", whose, r,
+	     (way == 9 ? 2 : dev == device[1]) + (order >> 8) * 10);
 	if (way < 6)
-		res = uhmm_to_device(space, at, bytes, dev, 0, NULL);
+		res = uhmm_to_device(space, at, bytes, dev, order, NULL);
 	else if (way < 8)
 		res = uhmm_to_system(space, at, bytes, 0, NULL);
 	else
@@ -99,16 +108,17 @@ static void op_block(struct arena *a)
 	struct range r = { draw(a, ARENA_PAGES / 512) * 512, 512 };
 	struct uhmm_device *dev = device[draw(a, 3) == 0];
 	char *at = at_page(a, r.first);
+	uint32_t order = any_order(a);
 	int res;
 
-	note(a, "a huge page to a device", a->id, r, dev == device[1]);
+	note(a, "a huge page to a device", a->id, r, (dev == device[1]) + (order >> 8) * 10);
 	MUST(a, mmap(at, BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at, at, "mmap: %s",
 	     strerror(errno));
 	(void)madvise(at, BLOCK, MADV_HUGEPAGE);
 	model_map(a, r, WRITABLE);
 	model_write(a, r.first * PAGE, BLOCK);
 	memcpy(at, a->bytes + r.first * PAGE, BLOCK);
-	res = uhmm_to_device(space, at, BLOCK, dev, 0, NULL);
+	res = uhmm_to_device(space, at, BLOCK, dev, order, NULL);
 	MUST(a, res == 0 || res == UHMM_E_PARTIAL, at, "moving it: %s", uhmm_strerror(res));
 }
 
@@ -279,7 +289,7 @@ int main(int argc, char **argv)
 	}
 	seed = seed_from_env();
 	space = open_space_or_skip(NULL);
-	if (uhmm_device_open(space, "emu:size=64M", &device[0]) || uhmm_device_open(space, "emu:size=8M,async=on", &device[1]))
+	if (uhmm_device_open(space, "emu:size=64M", &device[0]) || uhmm_device_open(space, "emu:size=8M,async=on,orders=0+3+4+7+9", &device[1]))
 		wrong(NULL, "the devices cannot be opened");
 	nr_players = nr_arenas + 1;
 	arenas = calloc(nr_players, sizeof(*arenas));

@@ -78,17 +78,28 @@ static inline void run_for(unsigned seconds)
 	atomic_store(&stop_now, true);
 }
 
+static inline uint64_t between(const uint64_t *folios)
+{
+	uint64_t sum = 0;
+
+	for (unsigned k = 1; k < UHMM_ORDER_MAX; k++)
+		sum += folios[k];
+	return sum;
+}
+
 static inline void print_stats(void)
 {
 	struct uhmm_stats st = { .sz = sizeof(st) };
 
 	if (uhmm_stats(space, &st))
 		wrong(NULL, "uhmm_stats failed");
-	printf("# to device %llu x 2 MiB, %llu x 4 KiB; home %llu x 2 MiB, %llu x 4 KiB; faults %llu: %llu x 2 MiB, %llu x 4 KiB, "
+	printf("# folios of order 9, between, and 0: to device %llu, %llu, %llu; home %llu, %llu, %llu; faults %llu: %llu, %llu, %llu, "
 	       "%llu zero, %llu joined, %llu stale, %llu small\n",
-	       (unsigned long long)st.to_device_folios[9], (unsigned long long)st.to_device_folios[0],
-	       (unsigned long long)st.to_system_folios[9], (unsigned long long)st.to_system_folios[0],
-	       (unsigned long long)st.faults, (unsigned long long)st.fault_folios[9], (unsigned long long)st.fault_folios[0],
+	       (unsigned long long)st.to_device_folios[9], (unsigned long long)between(st.to_device_folios),
+	       (unsigned long long)st.to_device_folios[0], (unsigned long long)st.to_system_folios[9],
+	       (unsigned long long)between(st.to_system_folios), (unsigned long long)st.to_system_folios[0],
+	       (unsigned long long)st.faults, (unsigned long long)st.fault_folios[9], (unsigned long long)between(st.fault_folios),
+	       (unsigned long long)st.fault_folios[0],
 	       (unsigned long long)st.fault_zero, (unsigned long long)st.fault_joined, (unsigned long long)st.fault_stale,
 	       (unsigned long long)st.fault_small);
 	printf("# events: %llu remove, %llu unmap, %llu remap; dropped %llu pages; skipped:", (unsigned long long)st.events_remove,

@@ -22,11 +22,17 @@ static struct {
 	char options[64];
 	/* called in each copy, before its bytes travel */
 	void (*hook)(void);
+	/* called when a folio is freed */
+	void (*free_hook)(void);
 
 	/* atomic: several workers may be in the driver */
 	_Atomic unsigned nr_closes, nr_copies, nr_segs, nr_waits, nr_clears, nr_allocs, nr_frees, nr_splits, nr_split_ends;
-	_Atomic uint64_t freed_at, last_fence, next_piece;
+	_Atomic uint64_t freed_at, last_fence;
 	_Atomic unsigned freed_order;
+
+	/* the first calls of folio_split, in order */
+	struct split_call { uint64_t head, piece; unsigned old_order, new_order; } split[1024];
+	_Atomic unsigned nr_split_calls;
 } fake;
 
 static char memory[FAKE_BYTES];
@@ -103,15 +109,35 @@ static void fake_folio_free(void *ctx, uint64_t offset, unsigned order)
 	fake.nr_frees++;
 	fake.freed_at = offset;
 	fake.freed_order = order;
+	if (fake.free_hook)
+		fake.free_hook();
 }
 
 static void fake_folio_split(void *ctx, uint64_t head, unsigned old_order, uint64_t piece, unsigned new_order)
 {
 	(void)ctx;
+	unsigned n = fake.nr_split_calls++;
+
+	if (n < sizeof(fake.split) / sizeof(*fake.split))
+		fake.split[n] = (struct split_call){ head, piece, old_order, new_order };
 	if (piece == UINT64_MAX)
 		fake.nr_split_ends++;
-	else if (old_order == BLOCK_ORDER && !new_order && piece == head + (fake.nr_splits + 1) * PAGE_BYTES)
+	else
 		fake.nr_splits++;
+}
+
+/* From call @n on the driver was told that the folio at @head has been split. Return: the number of the next call, 0 if not. */
+static inline unsigned heard_split(unsigned n, uint64_t head, unsigned old_order, unsigned new_order)
+{
+	for (uint64_t piece = head + order_bytes(new_order);; piece += order_bytes(new_order), n++) {
+		struct split_call c = fake.split[n];
+		bool last = piece == head + order_bytes(old_order);
+
+		if (c.head != head || c.old_order != old_order || c.new_order != new_order || c.piece != (last ? UINT64_MAX : piece))
+			return 0;
+		if (last)
+			return n + 1;
+	}
 }
 
 #define REQUIRED(n) \

@@ -137,7 +137,7 @@ static void a_split_folio_is_freed_page_by_page(void **state)
 	(void)state;
 	make(1);
 	assert_int_equal(buddy_alloc(&b, BLOCK_ORDER, &at), 0);
-	assert_int_equal(buddy_split(&b, at), 0);
+	assert_int_equal(buddy_split(&b, at, BLOCK_ORDER, 0), 0);
 	check_sums(BLOCK_BYTES);
 	assert_int_equal(b.nr_folios[0], PAGES_PER_BLOCK);
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
@@ -152,6 +152,29 @@ static void a_split_folio_is_freed_page_by_page(void **state)
 	assert_int_equal(buddy_alloc(&b, BLOCK_ORDER, &again), 0);
 }
 
+static void a_folio_of_any_order_splits_to_any_smaller_one(void **state)
+{
+	uint64_t at, again;
+
+	(void)state;
+	make(1);
+	for (unsigned from = 1; from < NR_ORDERS; from++)
+		for (unsigned to = 0; to < from; to++) {
+			assert_int_equal(buddy_alloc(&b, from, &at), 0);
+			assert_int_equal(buddy_split(&b, at, from, to), 0);
+			check_sums(order_bytes(from));
+			assert_int_equal(b.nr_folios[from], 0);
+			assert_int_equal(b.nr_folios[to], 1u << (from - to));
+			for (uint64_t piece = 0; piece < order_bytes(from); piece += order_bytes(to)) {
+				assert_true(buddy_is_used(&b, at + piece, to));
+				buddy_free(&b, at + piece, to);
+			}
+			check_sums(0);
+			assert_int_equal(buddy_alloc(&b, BLOCK_ORDER, &again), 0); /* they have merged */
+			buddy_free(&b, again, BLOCK_ORDER);
+		}
+}
+
 static void without_memory_for_a_record_nothing_changes(void **state)
 {
 	uint64_t at = 0, small = 77;
@@ -164,7 +187,7 @@ static void without_memory_for_a_record_nothing_changes(void **state)
 	check_sums(0);
 	assert_int_equal(buddy_alloc(&b, BLOCK_ORDER, &at), 0);
 	fail_set("mmap:1", NULL);
-	assert_int_equal(buddy_split(&b, at), -ENOMEM);
+	assert_int_equal(buddy_split(&b, at, BLOCK_ORDER, 0), -ENOMEM);
 	assert_true(buddy_is_used(&b, at, BLOCK_ORDER));
 	check_sums(BLOCK_BYTES);
 	buddy_free(&b, at, BLOCK_ORDER);
@@ -231,19 +254,20 @@ static void random_free(unsigned k)
 	live[k] = live[--nr_live];
 }
 
-static void random_split(unsigned k)
+static void random_split(unsigned k, uint64_t drawn)
 {
+	unsigned order = live[k].order, to = order ? (unsigned)(drawn % order) : 0;
 	uint64_t at = live[k].at;
 
-	if (live[k].order != BLOCK_ORDER)
+	if (!order)
 		return;
-	assert_int_equal(buddy_split(&b, at), 0);
+	assert_int_equal(buddy_split(&b, at, order, to), 0);
 	live[k] = live[--nr_live];
-	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
+	for (unsigned i = 0; i < order_pages(order); i += order_pages(to)) {
 		live[nr_live].at = at + i * PAGE_BYTES;
-		live[nr_live++].order = 0;
-		model[at / PAGE_BYTES + i] = 1;
+		live[nr_live++].order = to;
 	}
+	memset(model + at / PAGE_BYTES, (int)to + 1, order_pages(order));
 }
 
 static void check_model(void)
@@ -267,7 +291,7 @@ static void random_folios_agree_with_a_byte_array(void **state)
 		unsigned what = next_random(&seed) % 16, order = next_random(&seed) % NR_ORDERS;
 
 		if (what == 0 && nr_live)
-			random_split(next_random(&seed) % nr_live);
+			random_split(next_random(&seed) % nr_live, next_random(&seed));
 		else if (nr_live && (what < 4 || (!grow && what < 14)))
 			random_free(next_random(&seed) % nr_live);
 		else
@@ -347,6 +371,7 @@ int main(void)
 		CASE(an_exhausted_one_says_so_at_every_order),
 		CASE(pieces_merge_back_to_whole_blocks),
 		CASE(a_split_folio_is_freed_page_by_page),
+		CASE(a_folio_of_any_order_splits_to_any_smaller_one),
 		CASE(without_memory_for_a_record_nothing_changes),
 		CASE(without_address_space_it_does_not_open),
 		CASE(random_folios_agree_with_a_byte_array),

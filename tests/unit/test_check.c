@@ -122,6 +122,53 @@ static void a_wrong_page_is_named(void **state)
 	assert_null(check(&addr));
 }
 
+static void the_words_of_a_folio_must_agree(void **state)
+{
+	uint64_t at, addr, wrong[] = {
+		entry_on_device(1, 0, 0).bits,   /* another order */
+		0,                               /* dropped alone */
+		entry_migrating(5).bits,         /* claimed alone */
+		0,                               /* below: another's place; a flag */
+		0,
+	};
+
+	(void)state;
+	assert_int_equal(buddy_alloc(&b, 3, &at), 0);
+	wrong[0] |= at + 5 * PAGE_BYTES;
+	wrong[3] = entry_on_device(1, at + 4 * PAGE_BYTES, 3).bits;
+	wrong[4] = entry_on_device(1, at + 5 * PAGE_BYTES, 3).bits | ENTRY_LOST;
+	for (unsigned i = 0; i < 8; i++)
+		put_page(16 + i, entry_on_device(1, at + i * PAGE_BYTES, 3).bits);
+	assert_null(check(&addr));
+	for (unsigned k = 0; k < sizeof(wrong) / sizeof(*wrong); k++) {
+		put_page(21, wrong[k]);
+		assert_non_null(check(&addr));
+		put_page(21, entry_on_device(1, at + 5 * PAGE_BYTES, 3).bits);
+	}
+	assert_null(check(&addr));
+	for (unsigned i = 0; i < 8; i++) { /* not aligned in the block */
+		put_page(16 + i, 0);
+		put_page(36 + i, entry_on_device(1, at + i * PAGE_BYTES, 3).bits);
+	}
+	assert_non_null(check(&addr));
+	for (unsigned i = 0; i < 8; i++) { /* nor on the device */
+		put_page(36 + i, 0);
+		put_page(16 + i, entry_on_device(1, at + (i + 4) * PAGE_BYTES, 3).bits);
+	}
+	assert_non_null(strstr(check(&addr), "aligned"));
+	for (unsigned i = 0; i < 8; i++)
+		put_page(16 + i, 0);
+}
+
+static void a_block_has_a_folio_of_its_size(void **state)
+{
+	uint64_t at;
+
+	(void)state;
+	assert_int_equal(buddy_alloc(&b, 8, &at), 0);
+	assert_wrong(entry_on_device(1, at, 8).bits, "size");
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, make, unmake)
 
 int main(void)
@@ -133,6 +180,8 @@ int main(void)
 		CASE(a_claim_of_nobody_is_found),
 		CASE(folios_must_be_there_and_taken),
 		CASE(a_wrong_page_is_named),
+		CASE(the_words_of_a_folio_must_agree),
+		CASE(a_block_has_a_folio_of_its_size),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

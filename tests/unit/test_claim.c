@@ -130,9 +130,12 @@ static struct entry to_folio(void *ctx, struct entry now, unsigned i)
 	return entry_on_device(1, *(const uint64_t *)ctx, BLOCK_ORDER);
 }
 
+static uint64_t offsets[PAGES_PER_BLOCK];
+static struct folios folios = { .offset = offsets };
+
 static void a_folio_is_claimed_whole_and_cut_on_demand(void **state)
 {
-	uint64_t offset = 6 * BLOCK_BYTES, offsets[PAGES_PER_BLOCK] = { 0 };
+	uint64_t offset = 6 * BLOCK_BYTES;
 	unsigned device = 0;
 	bool need_split;
 
@@ -143,20 +146,68 @@ static void a_folio_is_claimed_whole_and_cut_on_demand(void **state)
 	assert_true(claim_empty(&c));
 	assert_set(&misses.device, 5, 9);
 
-	claim_device(&c, &sp, at, 0, 100, 0, &device, offsets, &need_split);
+	claim_device(&c, &sp, at, 0, 100, 0, &device, &folios, &need_split);
 	assert_true(need_split && claim_empty(&c));
-	claim_device(&c, &sp, at, 0, PAGES_PER_BLOCK, 2, &device, offsets, &need_split);
+	claim_device(&c, &sp, at, 0, PAGES_PER_BLOCK, 2, &device, &folios, &need_split);
 	assert_true(!need_split && claim_empty(&c)); /* on another device */
-	claim_device(&c, &sp, at, 0, PAGES_PER_BLOCK, 0, &device, offsets, &need_split);
+	claim_device(&c, &sp, at, 0, PAGES_PER_BLOCK, 0, &device, &folios, &need_split);
 	assert_true(!need_split && c.whole);
 	assert_int_equal(device, 1);
+	assert_true(folios.whole);
 	assert_int_equal(offsets[0], offset);
 	(void)claim_end_system(&c, &pageset_all, true);
 }
 
+static struct entry to_folios_of_16(void *ctx, struct entry now, unsigned i)
+{
+	(void)now;
+	return entry_on_device(1, *(const uint64_t *)ctx + i * PAGE_BYTES, 4);
+}
+
+static void a_folio_is_claimed_with_all_its_pages(void **state)
+{
+	uint64_t offset = 6 * BLOCK_BYTES;
+	struct pageset pages = range(16, 48);
+	unsigned device = 0;
+	bool need_split;
+
+	(void)state;
+	claim_pages(16, 48);
+	(void)claim_end(&c, &pages, to_folios_of_16, &offset);
+
+	claim_device(&c, &sp, at, 20, 48, 0, &device, &folios, &need_split);
+	assert_true(need_split && claim_empty(&c));
+	claim_device(&c, &sp, at, 0, 33, 0, &device, &folios, &need_split);
+	assert_true(need_split && claim_empty(&c));
+	claim_device(&c, &sp, at, 20, 33, 2, &device, &folios, &need_split);
+	assert_true(!need_split && claim_empty(&c)); /* on another device */
+	claim_device(&c, &sp, at, 0, 32, 0, &device, &folios, &need_split);
+	assert_false(need_split);
+	assert_set(&c.mine, 16, 32);
+	pages = range(16, 32);
+	(void)claim_end(&c, &pages, to_folios_of_16, &offset);
+
+	/* a page stands for its folio */
+	claim_device(&c, &sp, at, 40, 41, 0, &device, &folios, NULL);
+	assert_set(&c.mine, 32, 48);
+	assert_false(folios.whole);
+	for (unsigned i = 32; i < 48; i++) {
+		assert_int_equal(folios.offset[i], offset + i * PAGE_BYTES);
+		assert_int_equal(folios.order[i], 4);
+	}
+	pages = range(32, 48);
+	(void)claim_end_system(&c, &pages, true);
+	claim_device(&c, &sp, at, 40, 41, 0, &device, &folios, NULL);
+	assert_true(claim_empty(&c));
+	claim_device(&c, &sp, at, 0, PAGES_PER_BLOCK, 0, &device, &folios, NULL);
+	assert_set(&c.mine, 16, 32);
+	pages = range(16, 32);
+	(void)claim_end_system(&c, &pages, true);
+}
+
 static void pages_are_claimed_from_one_device_at_a_time(void **state)
 {
-	uint64_t offset = 6 * BLOCK_BYTES, offsets[PAGES_PER_BLOCK] = { 0 };
+	uint64_t offset = 6 * BLOCK_BYTES;
 	struct pageset pages = range(10, 20);
 	bool need_split;
 	unsigned device;
@@ -169,7 +220,7 @@ static void pages_are_claimed_from_one_device_at_a_time(void **state)
 	assert_int_equal(pageset_count(&c.mine), 4);
 	(void)claim_end_system(&c, &(struct pageset){ { c.mine.w[0] } }, true);
 
-	claim_device(&c, &sp, at, 11, 18, 0, &device, offsets, &need_split); /* the first of them says which */
+	claim_device(&c, &sp, at, 11, 18, 0, &device, &folios, &need_split); /* the first of them says which */
 	assert_false(need_split);
 	assert_int_equal(device, 2);
 	assert_int_equal(pageset_count(&c.mine), 4);
@@ -178,11 +229,11 @@ static void pages_are_claimed_from_one_device_at_a_time(void **state)
 		assert_int_equal(offsets[i], offset + i * PAGE_BYTES);
 	}
 	(void)claim_end_system(&c, &(struct pageset){ { c.mine.w[0] } }, true);
-	claim_device(&c, &sp, at, 0, PAGES_PER_BLOCK, 1, &device, offsets, &need_split);
+	claim_device(&c, &sp, at, 0, PAGES_PER_BLOCK, 1, &device, &folios, &need_split);
 	assert_int_equal(device, 1);
 	assert_int_equal(pageset_count(&c.mine), 5);
 	(void)claim_end_system(&c, &(struct pageset){ { c.mine.w[0] } }, true);
-	claim_device(&c, &sp, at, 0, PAGES_PER_BLOCK, 0, &device, offsets, &need_split);
+	claim_device(&c, &sp, at, 0, PAGES_PER_BLOCK, 0, &device, &folios, &need_split);
 	assert_int_equal(pageset_count(&c.mine), 1); /* page 19 is left */
 	(void)claim_end_system(&c, &(struct pageset){ { c.mine.w[0] } }, true);
 	assert_int_equal(entry_get(block()).bits, 0);
@@ -190,12 +241,11 @@ static void pages_are_claimed_from_one_device_at_a_time(void **state)
 
 static void nothing_is_claimed_from_memory_never_heard_of(void **state)
 {
-	uint64_t offsets[PAGES_PER_BLOCK];
 	bool need_split = true;
 	unsigned device = 77;
 
 	(void)state;
-	claim_device(&c, &sp, UINT64_C(77) << 30, 0, PAGES_PER_BLOCK, 0, &device, offsets, &need_split);
+	claim_device(&c, &sp, UINT64_C(77) << 30, 0, PAGES_PER_BLOCK, 0, &device, &folios, &need_split);
 	assert_true(claim_empty(&c) && !need_split);
 	assert_int_equal(device, 77);
 }
@@ -324,6 +374,7 @@ int main(void)
 		CASE(pages_of_a_claim_end_one_by_one),
 		CASE(what_is_claimed_is_busy_to_others),
 		CASE(a_folio_is_claimed_whole_and_cut_on_demand),
+		CASE(a_folio_is_claimed_with_all_its_pages),
 		CASE(pages_are_claimed_from_one_device_at_a_time),
 		CASE(nothing_is_claimed_from_memory_never_heard_of),
 		CASE(without_memory_for_a_table_nothing_is_claimed),

@@ -21,7 +21,7 @@ static void place_side_by_side(void)
 	uint64_t head;
 
 	assert_int_equal(device_alloc(&d, BLOCK_ORDER, &head), 0);
-	assert_int_equal(device_split(&d, head), 0);
+	assert_int_equal(device_split(&d, head, BLOCK_ORDER, 0), 0);
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
 		pc.folios.offset[i] = head + i * PAGE_BYTES;
 		if (!pageset_has(&pc.claim.mine, i))

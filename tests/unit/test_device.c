@@ -128,7 +128,7 @@ static void the_driver_hears_of_folios(void **state)
 	assert_int_equal(open_dev("full"), 0);
 	assert_int_equal(device_alloc(&d, BLOCK_ORDER, &at), 0);
 	assert_int_equal(fake.nr_allocs, 1);
-	assert_int_equal(device_split(&d, at), 0);
+	assert_int_equal(device_split(&d, at, BLOCK_ORDER, 0), 0);
 	assert_int_equal(fake.nr_splits, PAGES_PER_BLOCK - 1);
 	assert_int_equal(fake.nr_split_ends, 1);
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
@@ -146,7 +146,7 @@ static void a_bare_driver_need_not(void **state)
 	(void)state;
 	assert_int_equal(open_dev("bare"), 0);
 	assert_int_equal(device_alloc(&d, BLOCK_ORDER, &at), 0);
-	assert_int_equal(device_split(&d, at), 0);
+	assert_int_equal(device_split(&d, at, BLOCK_ORDER, 0), 0);
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
 		device_free(&d, at + i * PAGE_BYTES, 0);
 	device_close(&d);

@@ -89,7 +89,11 @@ static void unmapping_a_part_splits_the_folio_and_frees_that(void **state)
 	fill_thp(1);
 	to_device(1, 0, PAGES_PER_BLOCK);
 	apply(UFFD_UNMAP, page(1, 10), page(1, 20), 0);
-	assert_int_equal(fake.nr_splits, PAGES_PER_BLOCK - 1);
+	assert_int_equal(fake.nr_splits, 10);
+	assert_int_equal(fake.nr_frees, 3); /* 10-11, 12-15, 16-19 */
+	assert_int_equal(entry_order(entry_at(1, 8)), 1);
+	assert_int_equal(entry_order(entry_at(1, 20)), 2);
+	assert_int_equal(entry_order(entry_at(1, 256)), 8);
 	assert_int_equal(used(), BLOCK_BYTES - 10 * PAGE_BYTES);
 	assert_int_equal(sp.counters.dropped_pages, 10);
 	assert_int_equal(entry_at(1, 10).bits | entry_at(1, 19).bits, 0);
@@ -256,7 +260,7 @@ static void pages_that_move_keep_their_folios(void **state)
 	assert_true(at_home(0, 0, 3) && at_home(0, 23, PAGES_PER_BLOCK));
 }
 
-static void a_block_that_moves_across_blocks_goes_page_by_page(void **state)
+static void a_block_that_moves_across_blocks_goes_in_what_is_aligned_there(void **state)
 {
 	(void)state;
 	fill_thp(0);
@@ -267,9 +271,67 @@ static void a_block_that_moves_across_blocks_goes_page_by_page(void **state)
 	assert_int_equal(entry_state(entry_at(2, 99)), ENTRY_SYSTEM);
 	assert_int_equal(entry_state(entry_at(3, 99)), ENTRY_DEVICE);
 	assert_int_equal(entry_state(entry_at(3, 100)), ENTRY_SYSTEM);
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
+		assert_int_equal(entry_order(table_peek(&sp.table, page(2, 100 + i))), 2);
 	come_home();
 	assert_true(arrived(0, 0, 2, 100, PAGES_PER_BLOCK - 100));
 	assert_true(arrived(0, PAGES_PER_BLOCK - 100, 3, 0, 100));
+}
+
+static void put_in(unsigned b, unsigned order)
+{
+	fill(b, 0, PAGES_PER_BLOCK);
+	isolate(b, 0, PAGES_PER_BLOCK);
+	pc.limit = order + 1;
+	piece_start(&mv, &pc, &t);
+	finish();
+}
+
+static void folios_move_as_far_as_they_are_aligned(void **state)
+{
+	(void)state;
+	put_in(0, 4);
+	move_mapping(page(0, 24), page(2, 72), 100 * PAGE_BYTES); /* to where a multiple of 16 pages away */
+	apply(UFFD_REMAP, page(0, 24), page(0, 124), page(2, 72));
+	apply(UFFD_UNMAP, page(0, 24), page(0, 124), 0);
+	assert_int_equal(fake.nr_splits, 1 + 2); /* at 24; at 124, from 112: 8 and 4 and 4 */
+	assert_int_equal(entry_order(entry_at(2, 72)), 3);
+	assert_int_equal(entry_order(entry_at(2, 80)), 4);
+	assert_int_equal(entry_order(entry_at(2, 168)), 2);
+	assert_int_equal(entry_order(entry_at(0, 124)), 2);
+	assert_int_equal(used(), BLOCK_BYTES);
+	come_home();
+	assert_true(arrived(0, 24, 2, 72, 100));
+	assert_true(at_home(0, 0, 24) && at_home(0, 124, PAGES_PER_BLOCK));
+}
+
+static void folios_in_the_way_are_cut_and_freed(void **state)
+{
+	(void)state;
+	put_in(0, 4);
+	put_in(2, 8);
+	move_mapping(page(0, 16), page(2, 100), 16 * PAGE_BYTES);
+	apply(UFFD_REMAP, page(0, 16), page(0, 32), page(2, 100));
+	apply(UFFD_UNMAP, page(0, 16), page(0, 32), 0);
+	assert_int_equal(used(), 2 * BLOCK_BYTES - 16 * PAGE_BYTES);
+	for (unsigned i = 100; i < 116; i++)
+		assert_int_equal(entry_order(entry_at(2, i)), 2);
+	assert_true(on_device(2, 0, 100) && on_device(2, 116, PAGES_PER_BLOCK));
+	come_home();
+	assert_true(arrived(0, 16, 2, 100, 16));
+	assert_true(at_home(2, 0, 100) && at_home(2, 116, PAGES_PER_BLOCK));
+}
+
+static void discarding_a_part_of_a_folio_frees_that(void **state)
+{
+	(void)state;
+	put_in(1, 4);
+	fake.nr_frees = 0;
+	apply(UFFD_REMOVE, page(1, 8), page(1, 21), 0);
+	assert_int_equal(fake.nr_frees, 3); /* 8-15, 16-19, 20 */
+	assert_int_equal(used(), BLOCK_BYTES - 13 * PAGE_BYTES);
+	assert_int_equal(sp.counters.dropped_pages, 13);
+	assert_true(on_device(1, 0, 8) && on_device(1, 21, PAGES_PER_BLOCK));
 }
 
 static void a_block_moves_into_a_place_that_has_words_for_pages(void **state)
@@ -281,8 +343,9 @@ static void a_block_moves_into_a_place_that_has_words_for_pages(void **state)
 	to_device(2, 0, 20);
 	move_mapping(block(0), block(2), BLOCK_BYTES);
 	apply(UFFD_REMAP, block(0), block(1), block(2));
-	assert_int_equal(fake.nr_splits, PAGES_PER_BLOCK - 1);
-	assert_int_equal(used(), BLOCK_BYTES); /* what was there is free */
+	assert_int_equal(fake.nr_splits, 0);
+	assert_int_equal(entry_order(entry_at(2, 0)), BLOCK_ORDER); /* its words went with what was there */
+	assert_int_equal(used(), BLOCK_BYTES);
 	come_home();
 	assert_true(arrived(0, 0, 2, 0, PAGES_PER_BLOCK));
 }
@@ -402,7 +465,10 @@ int main(void)
 		SMALL(our_own_discards_are_nobodys_business),
 		HUGE(a_block_that_moves_keeps_its_folio),
 		HUGE(pages_that_move_keep_their_folios),
-		HUGE(a_block_that_moves_across_blocks_goes_page_by_page),
+		HUGE(a_block_that_moves_across_blocks_goes_in_what_is_aligned_there),
+		SMALL(folios_move_as_far_as_they_are_aligned),
+		SMALL(folios_in_the_way_are_cut_and_freed),
+		SMALL(discarding_a_part_of_a_folio_frees_that),
 		HUGE(a_block_moves_into_a_place_that_has_words_for_pages),
 		HUGE(what_was_on_the_device_at_the_new_place_is_freed),
 		SMALL(memory_that_never_left_moves_and_frees_what_was_there),

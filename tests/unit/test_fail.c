@@ -97,7 +97,7 @@ static void what_cannot_be_understood_fails_nothing(void **state)
 static const char *const names[NR_WITHOUTS] = {
 	[WITHOUT_UFFD] = "userfaultfd", [WITHOUT_PRIVILEGE] = "privilege", [WITHOUT_MOVE] = "move",
 	[WITHOUT_EVENTS] = "events", [WITHOUT_POISON] = "poison", [WITHOUT_PAGEMAP_SCAN] = "pagemap_scan",
-	[WITHOUT_PROCMAP_QUERY] = "procmap_query", [WITHOUT_THP] = "thp",
+	[WITHOUT_PROCMAP_QUERY] = "procmap_query", [WITHOUT_THP] = "thp", [WITHOUT_FORK_EVENT] = "fork_event",
 };
 
 static void one_thing_is_lacking(void **state)

@@ -29,7 +29,7 @@ static void base_pages_get_a_folio_each(void **state)
 	give_up();
 }
 
-static void a_device_without_order_9_takes_a_thp_as_512_folios(void **state)
+static void a_device_of_base_pages_takes_a_thp_as_512_folios(void **state)
 {
 	(void)state;
 	reopen("full", (struct uhmm_driver_props){ .size_bytes = FAKE_BYTES, .orders = 1 });
@@ -50,7 +50,7 @@ static void a_device_without_order_9_takes_a_thp_as_512_folios(void **state)
 	assert_int_equal(staging_pool_bytes(&mig.staging), BLOCK_BYTES);
 }
 
-static void a_fragmented_device_takes_pages_instead(void **state)
+static void a_fragmented_device_takes_smaller_folios(void **state)
 {
 	uint64_t in_the_way[NR_BLOCKS];
 
@@ -59,16 +59,95 @@ static void a_fragmented_device_takes_pages_instead(void **state)
 	for (unsigned b = 0; b < NR_BLOCKS; b++)
 		assert_int_equal(device_alloc(&d, BLOCK_ORDER, &in_the_way[b]), 0);
 	for (unsigned b = 0; b < NR_BLOCKS; b++) {
-		assert_int_equal(device_split(&d, in_the_way[b]), 0);
+		assert_int_equal(device_split(&d, in_the_way[b], BLOCK_ORDER, 0), 0);
 		for (unsigned i = 1; i < PAGES_PER_BLOCK; i++)
 			device_free(&d, in_the_way[b] + i * PAGE_BYTES, 0);
 	}
 	fill_thp(1);
 	to_device(1, 0, PAGES_PER_BLOCK);
-	assert_int_equal(t.moved_folios[0], PAGES_PER_BLOCK);
+	/* each block of the device has one piece left of every order below 9 */
+	assert_int_equal(t.moved_folios[8], 2);
+	assert_int_equal(fake.nr_allocs, NR_BLOCKS + 2);
 	assert_true(on_device(1, 0, PAGES_PER_BLOCK));
 	for (unsigned b = 0; b < NR_BLOCKS; b++)
 		device_free(&d, in_the_way[b], 0);
+}
+
+static void a_thp_goes_as_the_largest_that_are_taken(void **state)
+{
+	(void)state;
+	reopen("full", (struct uhmm_driver_props){ .size_bytes = FAKE_BYTES, .orders = 0x095 });
+	fill_thp(1);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	assert_int_equal(t.moved_folios[7], 4);
+	assert_int_equal(fake.nr_allocs, 4);
+	assert_int_equal(entry_order(entry_at(1, 200)), 7);
+	assert_true(on_device(1, 0, PAGES_PER_BLOCK));
+}
+
+/* A hook could not see allocations: the device has room for two MiB in pieces of order 3 only. */
+static void an_order_that_there_is_none_of_is_asked_for_once(void **state)
+{
+	static uint64_t taken[8 * PAGES_PER_BLOCK];
+	unsigned n = NR_BLOCKS * PAGES_PER_BLOCK / 8, left;
+
+	(void)state;
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(device_alloc(&d, 3, &taken[i]), 0);
+	for (unsigned i = 0; i < n; i++) /* every second one, which are no buddies */
+		if (taken[i] / order_bytes(3) % 2)
+			device_free(&d, taken[i], 3);
+	left = fake.nr_allocs;
+	fill_thp(1);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	assert_int_equal(t.moved_folios[3], PAGES_PER_BLOCK / 8);
+	assert_int_equal(fake.nr_allocs - left, PAGES_PER_BLOCK / 8);
+	assert_true(on_device(1, 0, PAGES_PER_BLOCK));
+	for (unsigned i = 0; i < n; i++)
+		if (!(taken[i] / order_bytes(3) % 2))
+			device_free(&d, taken[i], 3);
+}
+
+static void a_limit_caps_a_thp_and_groups_pages(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	isolate(1, 0, PAGES_PER_BLOCK);
+	pc.limit = 5 + 1;
+	place_folios(&mv, &pc, &t);
+	assert_false(pc.folios.whole);
+	assert_int_equal(fake.nr_allocs, 16);
+	copy_start(&mv, &pc);
+	finish();
+	assert_int_equal(t.moved_folios[5], 16);
+
+	isolate(2, 6, 41); /* 6-7, 8-15, 16-31, 32-39, 40 */
+	pc.limit = 4 + 1;
+	piece_start(&mv, &pc, &t);
+	finish();
+	assert_int_equal(t.moved_folios[4], 1);
+	assert_int_equal(t.moved_folios[3], 2);
+	assert_int_equal(t.moved_folios[1], 1);
+	assert_int_equal(t.moved_folios[0], 1);
+}
+
+static void pages_share_folios_of_the_sizes_the_host_uses(void **state)
+{
+	(void)state;
+	fill(1, 0, 48);
+	isolate(1, 0, 48);
+	pc.mthp = 1u << 4 | 1u << 2;
+	piece_start(&mv, &pc, &t);
+	finish();
+	assert_int_equal(t.moved_folios[4], 3);
+	fill(2, 2, 22);
+	isolate(2, 2, 22); /* 2, 3, 4-7, 8-11, 12-15, 16-19, 20, 21 */
+	pc.mthp = 1u << 4 | 1u << 2;
+	piece_start(&mv, &pc, &t);
+	finish();
+	assert_int_equal(t.moved_folios[2], 4);
+	assert_int_equal(t.moved_folios[0], 4);
+	assert_true(on_device(1, 0, 48) && on_device(2, 2, 22));
 }
 
 static void without_room_all_goes_back(void **state)
@@ -162,8 +241,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		HUGE(a_thp_gets_one_folio),
 		SMALL(base_pages_get_a_folio_each),
-		HUGE(a_device_without_order_9_takes_a_thp_as_512_folios),
-		HUGE(a_fragmented_device_takes_pages_instead),
+		HUGE(a_device_of_base_pages_takes_a_thp_as_512_folios),
+		HUGE(a_fragmented_device_takes_smaller_folios),
+		HUGE(a_thp_goes_as_the_largest_that_are_taken),
+		HUGE(an_order_that_there_is_none_of_is_asked_for_once),
+		HUGE(a_limit_caps_a_thp_and_groups_pages),
+		SMALL(pages_share_folios_of_the_sizes_the_host_uses),
 		HUGE(without_room_all_goes_back),
 		SMALL(what_finds_no_room_goes_back_and_the_rest_goes_on),
 		SMALL(holes_without_room_are_holes_again),

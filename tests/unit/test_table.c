@@ -86,13 +86,13 @@ static void a_split_says_the_same_of_every_page(struct entry e)
 		struct entry page = block_page(b, i, &s);
 
 		assert_ptr_not_equal(s, b);
-		assert_int_equal(page.bits, entry_of_page(e, i).bits);
+		assert_int_equal(page.bits, entry_of_page(e, i, 0).bits);
 		assert_int_equal(entry_state(page), entry_state(e));
 		assert_false(entry_has(page, ENTRY_HUGE | ENTRY_LOCK));
 	}
 	block_unlock(b);
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-		assert_int_equal(table_peek(&t, AT + i * PAGE_BYTES).bits, entry_of_page(e, i).bits);
+		assert_int_equal(table_peek(&t, AT + i * PAGE_BYTES).bits, entry_of_page(e, i, 0).bits);
 }
 
 static void system_memory_splits(void **state)
@@ -145,6 +145,49 @@ static void splitting_a_table_changes_nothing(void **state)
 	block_unlock(b);
 }
 
+static void a_split_says_what_the_folio_has_become(void **state)
+{
+	struct entry e = entry_on_device(3, 6 * BLOCK_BYTES, BLOCK_ORDER);
+	struct entry_slot *b = block_in(e), *words = meta_alloc(&t.tables);
+
+	(void)state;
+	block_lock(b);
+	block_split_into(b, words, 7);
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
+		assert_int_equal(entry_get(&words[i]).bits, entry_on_device(3, 6 * BLOCK_BYTES + i * PAGE_BYTES, 7).bits);
+		assert_int_equal(entry_get(&words[i]).bits, entry_of_page(e, i, 7).bits);
+	}
+	words_split(words, 200, 2); /* any page of it */
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
+		assert_int_equal(entry_get(&words[i]).bits, entry_of_page(e, i, i / 128 == 1 ? 2 : 7).bits);
+	block_unlock(b);
+}
+
+static void a_head_is_found_by_masking(void **state)
+{
+	(void)state;
+	assert_int_equal(folio_head(37, 0), 37);
+	assert_int_equal(folio_head(37, 4), 32);
+	assert_int_equal(folio_head(511, 8), 256);
+	assert_int_equal(folio_head(511, 9), 0);
+}
+
+static void a_table_is_given_up_as_it_is(void **state)
+{
+	struct entry_slot *b = block_in(entry_migrating(3));
+	uint64_t bytes;
+
+	(void)state;
+	block_lock(b);
+	assert_int_equal(block_split(&t, b), 0);
+	bytes = table_bytes(&t);
+	block_join(&t, b);
+	assert_int_equal(entry_state(entry_get(b)), ENTRY_SYSTEM);
+	assert_int_equal(block_split(&t, b), 0);
+	assert_int_equal(table_bytes(&t), bytes); /* the same one */
+	block_unlock(b);
+}
+
 static void a_split_without_memory_changes_nothing(void **state)
 {
 	struct entry e = { entry_on_device(1, 0, BLOCK_ORDER).bits | ENTRY_HUGE };
@@ -165,7 +208,7 @@ static void a_split_into_given_words_needs_no_memory(void **state)
 	(void)state;
 	fail_set("mmap:1", NULL);
 	block_lock(b);
-	block_split_into(b, words);
+	block_split_into(b, words, 0);
 	assert_int_equal(block_page(b, 511, &s).bits, entry_migrating(token_of_page(3, 511)).bits);
 	assert_ptr_equal(s, &words[511]);
 	block_unlock(b);
@@ -272,6 +315,9 @@ int main(void)
 		CASE(a_huge_claim_with_flags_splits),
 		CASE(a_folio_splits_into_pages_of_order_0),
 		CASE(splitting_a_table_changes_nothing),
+		CASE(a_split_says_what_the_folio_has_become),
+		CASE(a_head_is_found_by_masking),
+		CASE(a_table_is_given_up_as_it_is),
 		CASE(a_split_without_memory_changes_nothing),
 		CASE(a_split_into_given_words_needs_no_memory),
 		CASE(a_whole_block_speaks_for_its_pages),

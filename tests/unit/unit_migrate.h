@@ -97,7 +97,7 @@ static inline const char *bytes_away(unsigned b, unsigned i)
 {
 	struct entry e = entry_at(b, i);
 
-	return memory + entry_offset(e) + (entry_order(e) ? i * PAGE_BYTES : 0);
+	return memory + entry_offset(e) + (entry_order(e) == BLOCK_ORDER ? i * PAGE_BYTES : 0);
 }
 
 /* The device has them, with their bytes, and the program has nothing there. */
@@ -202,7 +202,7 @@ static int unmake(void **state)
 	(void)state;
 	fail_set(NULL, NULL);
 	fake.copy = fake.clear = fake.fence_wait = fake.folio_alloc = 0;
-	fake.hook = NULL;
+	fake.hook = fake.free_hook = NULL;
 	if (atomic_load(&drain.pause))
 		drain_resume();
 	migrate_to_system(&mv, at, at + LEN, NULL, &t);

@@ -7,6 +7,7 @@
 #include "unit.h"
 
 #include <poll.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "os/fail.h"
@@ -38,9 +39,13 @@ static void *drain_run(void *arg)
 		atomic_store(&drain.paused, false);
 		poll(&p, 1, 1);
 		while (uffd_read(&sp.uffd, &m) == 1) {
+			if (m.kind == UFFD_FORK) { /* a child of a case here touches nothing that is away */
+				close(m.fd);
+				continue;
+			}
 			atomic_fetch_add(m.kind == UFFD_FAULT ? &drain.nr_faults : &drain.nr_removes, 1);
 			/* an event may wait behind the fault, and only this thread reads it: who touched asks again */
-			if (m.kind == UFFD_FAULT && uffd_zeropage(&sp.uffd, m.start, PAGE_BYTES))
+			if (m.kind == UFFD_FAULT && uffd_zeropage(&sp.uffd, m.start, PAGE_BYTES, 0))
 				uffd_wake(&sp.uffd, m.start, PAGE_BYTES);
 		}
 	}
