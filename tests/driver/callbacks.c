@@ -3,6 +3,8 @@
  * Is this a driver? Every callback, called as uhmm calls it: folios of every order, batches, pieces of folios, splits, clears,
  * folios that are used again, a device that is full, two instances at once.
  */
+#include <pthread.h>
+
 #include "direct.h"
 
 #define REGION (32 * MIB)
@@ -189,6 +191,39 @@ static void cleared_memory_reads_as_zeros(void **state)
 	direct_free(&dev, 0, order);
 }
 
+/* As a process and its child do after fork(2). */
+static void *read_again_and_again(void *to)
+{
+	struct uhmm_seg seg = { 0, to, 64 * PAGE };
+
+	for (unsigned i = 0; i < 50; i++) {
+		memset(to, 0xa5, 64 * PAGE);
+		if (direct_copy_out(&dev, &seg, 1) || memcmp(to, in, 64 * PAGE))
+			return "wrong";
+	}
+	return NULL;
+}
+
+static void a_folio_may_be_read_twice_at_a_time(void **state)
+{
+	unsigned order = taken(TOP_ORDER) ? TOP_ORDER : 0;
+	pthread_t t[2];
+	void *wrong;
+
+	for (uint64_t at = 0; at < 64 * PAGE; at += PAGE << order)
+		assert_int_equal(direct_alloc(&dev, at, order), 0);
+	fill(in, 64 * PAGE, 3);
+	copy_in(0, in, 64 * PAGE);
+	for (unsigned k = 0; k < 2; k++)
+		assert_int_equal(pthread_create(&t[k], NULL, read_again_and_again, out + k * BLOCK), 0);
+	for (unsigned k = 0; k < 2; k++) {
+		pthread_join(t[k], &wrong);
+		assert_null(wrong);
+	}
+	for (uint64_t at = 0; at < 64 * PAGE; at += PAGE << order)
+		direct_free(&dev, at, order);
+}
+
 /* Filled to the last page, emptied, and filled again in another way. */
 static void a_full_device_is_used_again(void **state)
 {
@@ -260,6 +295,7 @@ int main(void)
 		cmocka_unit_test(one_segment_may_cover_many_folios),
 		cmocka_unit_test(a_split_folio_keeps_its_bytes),
 		cmocka_unit_test(cleared_memory_reads_as_zeros),
+		cmocka_unit_test(a_folio_may_be_read_twice_at_a_time),
 		cmocka_unit_test(a_full_device_is_used_again),
 		cmocka_unit_test(two_instances_are_two_devices),
 	};
