@@ -34,6 +34,7 @@ struct birth {
 	struct space *from;
 	struct child *child;
 	bool lent; /* anything */
+	struct staged *staged;
 };
 
 /* ---- words ---- */
@@ -115,51 +116,108 @@ static void lend_block(struct birth *x, uint64_t addr, struct entry e, uint64_t 
 
 /* ---- staged pages ---- */
 
-static void copy_staged_run(struct birth *x, uint64_t to, uint64_t from, uint64_t len)
+/*
+ * Pages that are in staging slots are claimed in the child's table, so that what the child does to its address space meanwhile -
+ * it may be running already - finds them; and they are copied when all of the table is there.
+ */
+
+/* The pages of one block, each at its own offset from c.staged. */
+struct staged {
+	struct claim c;
+	struct staged *next;
+};
+
+/* A page that is not in its slot has not been taken out of the program: the child has it. */
+static bool is_staged(struct birth *x, uint64_t at)
 {
-	struct child *c = x->child;
+	int bits;
 
-	while (len) {
-		uint64_t done;
-		int r = uffd_copy(&c->sp.uffd, to, (void *)(uintptr_t)from, len, 0, &done);
+	while ((bits = at ? pagemap_uniform(x->rd->faults->m->sp->pagemap_fd, at, at + PAGE_BYTES) : 0) < 0)
+		sched_yield(); /* without the answer a page could be lost */
+	return bits > 0;
+}
 
-		if (!done && r == UFFD_E_AGAIN) {
-			while (child_read(x->rd, c)) /* the child is alive already, and nobody else reads what it says yet */
-				;
-			continue;
-		}
-		if (!done && r == UFFD_E_NO_MEMORY) {
-			sched_yield();
-			continue;
-		}
-		if (!done) /* the child has a page there, or does not inherit the mapping, or is gone */
-			done = PAGE_BYTES;
-		to += done;
-		from += done;
-		len -= done;
+static void claim_pages(struct birth *x, uint64_t addr, const struct pageset *pages, uint64_t base)
+{
+	struct claim_misses misses;
+	struct pageset others;
+	struct staged *n;
+
+	while (!(n = meta_alloc(&x->rd->faults->children.staged)))
+		sched_yield();
+	while (claim_system(&n->c, &x->child->sp, addr, 0, PAGES_PER_BLOCK, &misses) || claim_split(&n->c))
+		sched_yield();
+	others = n->c.mine;
+	pageset_remove(&others, pages);
+	(void)claim_end_system(&n->c, &others, false);
+	n->c.staged = base;
+	n->next = x->staged;
+	x->staged = n;
+}
+
+static void claim_staged(struct birth *x, uint64_t addr, const uint64_t *staged)
+{
+	struct pageset left = { 0 };
+
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
+		if (is_staged(x, staged[i]))
+			pageset_add(&left, i);
+	while (!pageset_empty(&left)) {
+		/* all of them, unless mremap has brought pages of several claims together */
+		unsigned first = pageset_next(&left, 0);
+		uint64_t base = staged[first] - first * PAGE_BYTES;
+		struct pageset pages = { 0 };
+
+		pageset_for_each(&left, i)
+			if (staged[i] - i * PAGE_BYTES == base)
+				pageset_add(&pages, i);
+		claim_pages(x, addr, &pages, base);
+		pageset_remove(&left, &pages);
 	}
 }
 
-/* A page that is not in its slot has not been taken out of the program: the child has it. */
-static void copy_staged(struct birth *x, uint64_t addr, const uint64_t *staged)
+/* One try, inside the child's gate. Return: as uffd_copy(). */
+static int copy_some(struct child *child, struct claim *c)
 {
-	for (unsigned i = 0, end; i < PAGES_PER_BLOCK; i = end) {
-		uint64_t at = staged[i], stop;
-		struct pm_run runs[32];
-		unsigned nr;
+	unsigned first = pageset_next(&c->mine, 0), end = pageset_has(&c->moved, first) ? first + 1 : pageset_run_end(&c->mine, first);
+	struct pageset done = { 0 };
+	uint64_t copied;
+	int r;
 
-		for (end = i + 1; at && end < PAGES_PER_BLOCK && staged[end] == at + (end - i) * PAGE_BYTES; end++)
+	for (unsigned i = first + 1; i < end; i++)
+		if (pageset_has(&c->moved, i))
+			end = i;
+	r = uffd_copy(&child->sp.uffd, claim_address(c, first), (void *)(uintptr_t)(c->staged + first * PAGE_BYTES),
+		      (end - first) * PAGE_BYTES, 0, &copied);
+	/* else the child has a page there, or has not inherited the mapping, or is gone */
+	if (!copied && r != UFFD_E_AGAIN && r != UFFD_E_NO_MEMORY)
+		copied = PAGE_BYTES;
+	pageset_add_range(&done, first, first + (unsigned)(copied >> PAGE_SHIFT));
+	(void)claim_end_system(c, &done, true);
+	return copied ? 0 : r;
+}
+
+static void copy_claimed(struct birth *x, struct staged *n)
+{
+	struct claim *c = &n->c;
+
+	while (!claim_empty(c)) {
+		struct pageset dead;
+		int r = 0;
+
+		claim_enter(c);
+		claim_look(c, &dead);
+		(void)claim_end_system(c, &dead, false);
+		if (!claim_empty(c))
+			r = copy_some(x->child, c);
+		claim_leave(c);
+		/* nobody else reads what the child says yet */
+		while (r == UFFD_E_AGAIN && child_read(x->rd, x->child, false))
 			;
-		stop = at + (end - i) * PAGE_BYTES;
-		while (at && at < stop) {
-			while (pagemap_scan(x->rd->faults->m->sp->pagemap_fd, at, stop, runs, ARRAY_LEN(runs), &nr, &at))
-				sched_yield(); /* without the answer a page could be lost */
-			for (unsigned k = 0; k < nr; k++)
-				if (runs[k].bits)
-					copy_staged_run(x, addr + i * PAGE_BYTES + (runs[k].start - staged[i]), runs[k].start,
-							runs[k].end - runs[k].start);
-		}
+		if (r)
+			sched_yield();
 	}
+	meta_free(&x->rd->faults->children.staged, n);
 }
 
 static int visit_block(void *ctx, uint64_t addr, struct entry_slot *b)
@@ -185,7 +243,7 @@ static int visit_block(void *ctx, uint64_t addr, struct entry_slot *b)
 	}
 	block_unlock(b);
 	if (any)
-		copy_staged(x, addr, staged);
+		claim_staged(x, addr, staged);
 	return 0;
 }
 
@@ -235,6 +293,12 @@ void child_born(struct reader *rd, int fd)
 	borrow(ch, x.child, from);
 	atomic_fetch_add(&ch->nr_alive, 1);
 	(void)table_walk(&from->sp->table, 0, EVERYTHING, visit_block, &x);
+	while (x.staged) {
+		struct staged *n = x.staged;
+
+		x.staged = n->next;
+		copy_claimed(&x, n);
+	}
 
 	if (!x.lent)
 		x.child->born_ns = 0; /* there is nothing to wait for */
@@ -243,4 +307,9 @@ void child_born(struct reader *rd, int fd)
 		;
 	if (write(ch->news, &one, sizeof(one)) < 0)
 		log_say(UHMM_LOG_ERROR, "the thread that serves children of fork cannot be woken");
+}
+
+void births_init(struct children *ch)
+{
+	meta_init(&ch->staged, sizeof(struct staged));
 }

@@ -27,7 +27,7 @@
 
 /* ---- the pump's side ---- */
 
-bool child_read(struct reader *rd, struct child *c)
+bool child_read(struct reader *rd, struct child *c, bool hand_over)
 {
 	struct children *ch = &rd->faults->children;
 	struct migrator *m = rd->mover.m;
@@ -46,7 +46,7 @@ bool child_read(struct reader *rd, struct child *c)
 		struct child_fault f = { c, msg.start };
 
 		/* a full pipe means hundreds of waiting threads: this one is woken and asks again */
-		if (write(ch->asked[1], &f, sizeof(f)) != sizeof(f))
+		if (!hand_over || write(ch->asked[1], &f, sizeof(f)) != sizeof(f))
 			uffd_wake(&c->sp.uffd, msg.start, PAGE_BYTES);
 	}
 	return r > 0;
@@ -361,6 +361,7 @@ int children_init(struct children *ch, struct faults *f)
 
 	ch->faults = f;
 	ch->news = ch->tick = ch->asked[0] = ch->asked[1] = -1;
+	births_init(ch);
 	if (!f->m->sp->uffd.fork_events)
 		return 0;
 	ch->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -399,4 +400,5 @@ void children_fini(struct children *ch)
 		close(ch->news);
 	if (ch->tick >= 0)
 		close(ch->tick);
+	meta_fini(&ch->staged);
 }

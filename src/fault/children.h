@@ -54,6 +54,8 @@ struct children {
 	/* by index; written inside the gate, by who reads the fork event, while nobody has a loan of that device */
 	struct device loan[MAX_DEVICES];
 
+	struct meta staged;       /* of birth.c */
+
 	/* of the thread alone */
 	struct child *list;
 };
@@ -80,8 +82,14 @@ void children_forget_device(struct children *ch, unsigned index);
  */
 void child_born(struct reader *rd, int fd);
 
-/* One message of the child: an event is applied, a touch handed over. Return: there was one. Context: fault thread. */
-bool child_read(struct reader *rd, struct child *c);
+/* What child_born() needs. */
+void births_init(struct children *ch);
+
+/*
+ * One message of the child: an event is applied, a touch handed over, or (@hand_over not set) the toucher sent to ask again.
+ * Return: there was one. Context: fault thread.
+ */
+bool child_read(struct reader *rd, struct child *c, bool hand_over);
 
 /* The pump has been asked for a sign. Context: the pump. */
 void children_tick(struct children *ch);

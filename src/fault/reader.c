@@ -141,7 +141,7 @@ static void *reader_loop(void *arg)
 		else if (ev.data.u64 < NR_SOURCES)
 			serve(rd, (enum source)ev.data.u64);
 		else
-			(void)child_read(rd, ev.data.ptr);
+			(void)child_read(rd, ev.data.ptr, true);
 	}
 }
 
