@@ -130,7 +130,7 @@ static void it_has_none_for_some_pages(void **state)
 
 	start("alloc=3,every=on,order=0", false);
 	assert_int_equal(to_device(&res), UHMM_E_PARTIAL);
-	assert_in_range(res.skipped_pages[UHMM_SKIP_NO_ROOM], 1, BYTES / PAGE / 3);
+	assert_true(res.skipped_pages[UHMM_SKIP_NO_ROOM] && res.moved_bytes); /* a device without one page is not asked for the next */
 	assert_int_equal(res.moved_bytes / PAGE + res.skipped_pages[UHMM_SKIP_NO_ROOM] + res.skipped_pages[UHMM_SKIP_RACED],
 			 BYTES / PAGE);
 	finish();
