@@ -14,6 +14,13 @@
 #include "tools/say.h"
 #include "tools/size.h"
 
+static int status_of_mistakes = EXIT_MISUSE;
+
+void args_status(int status)
+{
+	status_of_mistakes = status;
+}
+
 void args_wrong(const char *fmt, ...)
 {
 	char sentence[500];
@@ -23,7 +30,7 @@ void args_wrong(const char *fmt, ...)
 	vsnprintf(sentence, sizeof(sentence), fmt, ap);
 	va_end(ap);
 	say("%s", sentence);
-	exit(EXIT_MISUSE);
+	exit(status_of_mistakes);
 }
 
 static const struct argp_option *find_option(const struct argp *argp, const char *word, size_t len)

@@ -13,6 +13,9 @@
 	{ "help", 'h', NULL, 0, "Give this help", -1 }, \
 	{ 0 }
 
+/* What a mistake exits with, if not 2. */
+void args_status(int status);
+
 /* Returns only when everything was understood. */
 void args_parse(const struct argp *argp, int argc, char **argv, void *input);
 

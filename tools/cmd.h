@@ -14,5 +14,8 @@ int doctor_main(int argc, char **argv);
 int demo_main(int argc, char **argv);
 int bench_main(int argc, char **argv);
 int dmirror_main(int argc, char **argv);
+int run_main(int argc, char **argv);
+int stat_main(int argc, char **argv);
+int top_main(int argc, char **argv);
 
 #endif

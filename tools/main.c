@@ -26,6 +26,9 @@ static const struct command commands[] = {
 	{ "bench", "measure: \"thp\", huge folios against base pages; \"floor\", uhmm against the copy alone; "
 		   "\"onewalk\", absent memory; \"scale\", large devices", bench_main,
 	  "uhmm bench" },
+	{ "run", "run a program, unmodified, in less memory than it wants", run_main, "uhmm run" },
+	{ "stat", "tell what a process under \"uhmm run\" holds and does", stat_main, "uhmm stat" },
+	{ "top", "the same, live, for one run or all", top_main, "uhmm top" },
 	{ "dmirror", "run a program that talks to Linux's HMM test device, with two emu devices in its place", dmirror_main,
 	  "uhmm dmirror" },
 };

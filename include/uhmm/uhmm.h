@@ -19,6 +19,7 @@
 #include "uhmm/error.h"
 #include "uhmm/migrate.h"
 #include "uhmm/mirror.h"
+#include "uhmm/policy.h"
 #include "uhmm/range.h"
 #include "uhmm/space.h"
 #include "uhmm/stats.h"

@@ -13,6 +13,7 @@
 #include "migrate/manual.h"
 #include "migrate/migrate.h"
 #include "mirror/mirror.h"
+#include "policy/policy.h"
 #include "space/space.h"
 #include "uhmm/uhmm.h"
 
@@ -30,6 +31,7 @@ struct uhmm_space {
 	struct mirror mirror;
 	struct manuals manuals;
 	uint64_t pool_bytes;
+	struct policy *policy; /* NULL until there is one; then memory of our own, until the space is closed */
 
 	/* guarded by lock (rank REGISTRY): opening and closing of devices */
 	struct lock lock;

@@ -190,6 +190,7 @@ int uhmm_close(struct uhmm_space *space)
 		log_say(UHMM_LOG_ERROR, "uhmm_close(): %u migrations have not been finalized", atomic_load(&space->manuals.nr_open));
 		return -EBUSY;
 	}
+	(void)uhmm_policy_stop(space);
 	jobs_wait_detached(&space->jobs, NULL);
 	for (unsigned i = 1; i < MAX_DEVICES; i++) {
 		struct uhmm_device *dev = device_handle(space, i);
@@ -208,6 +209,10 @@ int uhmm_close(struct uhmm_space *space)
 	gate_await_events(&space->sp.gate);
 	/* nothing is away: faults that still come are touches of holes, which the kernel fills once nobody watches */
 	faults_fini(&space->faults);
+	if (space->policy) {
+		heat_fini(&space->policy->heat);
+		map_own_free(space->policy, sizeof(*space->policy));
+	}
 	mirror_fini(&space->mirror);
 	manuals_fini(&space->manuals);
 	migrator_fini(&space->migrator);

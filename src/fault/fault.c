@@ -69,7 +69,7 @@ static bool fill_huge(struct reader *rd, struct claim *c)
 	uint64_t slot;
 	bool whole;
 
-	if (!c->whole || !entry_has(entry_get(c->block), ENTRY_HUGE))
+	if (!c->whole || !(entry_has(entry_get(c->block), ENTRY_HUGE) || space_wants_huge(c->sp, c->addr)))
 		return false;
 	if (pagemap_uniform(c->sp->pagemap_fd, c->addr, c->addr + BLOCK_BYTES) != 0)
 		return false;
@@ -136,9 +136,11 @@ static void fill(struct reader *rd, struct entry_slot *b, const struct uffd_mess
 	}
 	if (fill_huge(rd, &c)) {
 		counter_add(&sp->counters.fault_zero, 1);
+		space_arrived(sp, msg->start);
 		return;
 	}
 	r = fill_page(sp, &c, i, msg->write);
+	space_arrived(sp, msg->start);
 	counter_add(r == UFFD_E_EXISTS ? &sp->counters.fault_stale : &sp->counters.fault_zero, 1);
 	if (r < 0 || r == UFFD_E_REFUSED)
 		log_once(UHMM_LOG_ERROR, "a hole at 0x%llx cannot be filled (%d)", (unsigned long long)msg->start, r);
@@ -184,15 +186,21 @@ static void lose_page(struct reader *rd, uint64_t addr, int error)
 		uffd_wake(&m->sp->uffd, addr, PAGE_BYTES);
 }
 
-static void come_home(struct reader *rd, const struct uffd_message *msg)
+static void come_home(struct reader *rd, const struct uffd_message *msg, unsigned order)
 {
 	struct counters *n = &rd->faults->m->sp->counters;
 	uint64_t moved[NR_ORDERS] = { 0 };
-	int r = home_folio(&rd->mover, block_down(msg->start), page_in_block(msg->start), moved);
+	int r;
 
+	/* a recycled THP is memory that the process holds already */
+	if (order < BLOCK_ORDER || !staging_pool_bytes(&rd->faults->m->staging))
+		space_admit(rd->faults->m->sp, order_bytes(order));
+	r = home_folio(&rd->mover, block_down(msg->start), page_in_block(msg->start), moved);
 	for (unsigned k = 0; k < NR_ORDERS; k++)
 		if (moved[k])
 			counter_add(&n->fault_folios[k], moved[k]);
+	if (!r)
+		space_arrived(rd->faults->m->sp, msg->start);
 	if (r == HOME_NO_MEMORY)
 		sched_yield(); /* as the kernel does without memory: the toucher tries again, and the OOM killer decides */
 	else if (r < 0)
@@ -210,6 +218,7 @@ void fault_handle(struct reader *rd, const struct uffd_message *msg)
 	struct entry_slot *b = table_block(&sp->table, msg->start, true), *s;
 	uint64_t began = clock_ns();
 	struct entry e;
+	bool huge;
 
 	counter_add(&sp->counters.faults, 1);
 	stamps_set(&sp->faulted, msg->start, began);
@@ -225,12 +234,14 @@ void fault_handle(struct reader *rd, const struct uffd_message *msg)
 
 	switch (entry_state(e)) {
 	case ENTRY_DEVICE:
-		come_home(rd, msg);
+		come_home(rd, msg, entry_order(e));
 		break;
 	case ENTRY_MIGRATING:
 		counter_add(&sp->counters.fault_joined, 1);
 		return;
 	default:
+		huge = s == b && (entry_has(e, ENTRY_HUGE) || space_wants_huge(sp, block_down(msg->start)));
+		space_admit(sp, huge ? BLOCK_BYTES : PAGE_BYTES);
 		fill(rd, b, msg, e);
 	}
 	hist_add(&sp->counters.fault_ns, clock_ns() - began);

@@ -33,7 +33,7 @@ static uint64_t chunk_bytes(const struct jobs *j, enum job_kind kind, uint64_t b
 
 static bool is_to_device(const struct job *job)
 {
-	return job->kind == JOB_TO_DEVICE || job->kind == JOB_TO_DEVICE_READ_ONLY;
+	return job->kind == JOB_TO_DEVICE || job->kind == JOB_TO_DEVICE_READ_ONLY || job->kind == JOB_EVICT;
 }
 
 static bool has_work(const struct jobs *j, const struct job *job)
@@ -66,6 +66,7 @@ static void merge(struct tally *into, const struct tally *t)
 	for (unsigned k = 0; k < UHMM_NR_SKIPS; k++)
 		into->skipped[k] += t->skipped[k];
 	into->cleared_pages += t->cleared_pages;
+	into->dropped_pages += t->dropped_pages;
 	if (!into->error)
 		into->error = t->error;
 }
@@ -175,6 +176,7 @@ static void fill_batch_locked(struct worker *w, struct job *job, struct job_batc
 	job->filling = true;
 	enter_locked(j, job);
 	lock_drop(&j->lock);
+	jb->batch.evict = job->kind == JOB_EVICT;
 	jb->batch.read_only_too = job->kind == JOB_TO_DEVICE_READ_ONLY;
 	jb->batch.limit = job->limit;
 	stop = batch_fill(&w->mover, &jb->batch, start, job->end, job->dev, &t);

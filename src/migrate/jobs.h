@@ -25,7 +25,8 @@
 #define JOB_SLOTS     128
 #define MAX_PREFETCHES 64
 
-enum job_kind { JOB_TO_DEVICE, JOB_TO_DEVICE_READ_ONLY, JOB_TO_SYSTEM, JOB_DISARM, JOB_CALL };
+/* JOB_EVICT: to a device, for the sake of the memory: what takes none stays where it is */
+enum job_kind { JOB_TO_DEVICE, JOB_TO_DEVICE_READ_ONLY, JOB_EVICT, JOB_TO_SYSTEM, JOB_DISARM, JOB_CALL };
 
 /* What else a worker may be asked to do. Context: a worker, no lock held. */
 typedef void job_fn(struct mover *mv, void *arg);

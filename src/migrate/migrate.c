@@ -121,12 +121,14 @@ static uint64_t fill_from(struct mover *mv, struct batch *b, uint64_t start, con
 		if (!collect_block(mv, p, block, first, last, dev, seq, &b->words, t))
 			continue;
 		p->read_only = !vp->movable;
+		p->evict = b->evict;
 		p->limit = b->limit;
 		if (p->kind == PIECE_PAGES && !know_mthp) {
 			mthp = vma_mthp_orders(mv->m->sp, vp->start);
 			know_mthp = true;
 		}
 		p->mthp = mthp;
+		evict_trim(p, t);
 		isolate_pages(mv, p, t);
 		if (claim_empty(&p->claim))
 			release_piece(mv, p);
@@ -194,6 +196,7 @@ void batch_end(struct mover *mv, struct batch *b)
 
 void piece_start(struct mover *mv, struct piece *p, struct tally *t)
 {
+	evict_zeros(p, t);
 	place_folios(mv, p, t);
 	copy_start(mv, p);
 }

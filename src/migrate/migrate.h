@@ -55,6 +55,7 @@ uint64_t migrator_used_bytes(struct migrator *m);
 struct tally {
 	uint64_t moved_folios[NR_ORDERS];
 	uint64_t cleared_pages;
+	uint64_t dropped_pages;    /* evicted: they were all zeros, and are holes again */
 	uint64_t skipped[UHMM_NR_SKIPS];
 	int error;                 /* the first error of a driver or of the system */
 	uint8_t *reasons;          /* NULL, or 512: why each page of the block being worked on stays */
@@ -88,6 +89,7 @@ struct piece {
 	struct pageset copy;      /* have bytes; once isolated, in slot, each at its own offset in the block */
 	struct pageset clear;     /* have none */
 	struct pageset zero;      /* of copy, until isolated: mapped the zero page when we looked */
+	bool evict;               /* what has no bytes stays a hole (evict.c) */
 	bool from_huge;           /* was one of the other kinds: may be any orders on the device */
 	unsigned limit;           /* the caller's largest order + 1; 0: none was said */
 	uint32_t mthp;            /* orders that base pages of its mapping may have on the host, a bit for each */
@@ -126,7 +128,7 @@ struct control_words {
 struct batch {
 	struct piece piece[BATCH_PIECES];
 	struct control_words words; /* of threads that live when the batch is begun */
-	bool read_only_too;       /* set by who fills it, */
+	bool read_only_too, evict; /* set by who fills it, */
 	unsigned limit;           /* and this, as piece.limit */
 	unsigned nr;              /* filled */
 	unsigned taken, done;     /* done <= taken <= nr */
@@ -205,6 +207,9 @@ bool collect_block(struct mover *mv, struct piece *p, uint64_t addr, unsigned fi
 	     uint64_t seq, const struct control_words *words, struct tally *t);
 /* Pages that cannot go leave the claim. */
 void isolate_pages(struct mover *mv, struct piece *p, struct tally *t);
+/* For eviction: holes stay; and pages that turn out to be all zeros become holes. */
+void evict_trim(struct piece *p, struct tally *t);
+void evict_zeros(struct piece *p, struct tally *t);
 void place_folios(struct mover *mv, struct piece *p, struct tally *t);
 void copy_start(struct mover *mv, struct piece *p);
 void copy_finish(struct mover *mv, struct piece *p, struct tally *t);

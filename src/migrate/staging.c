@@ -21,7 +21,7 @@
 
 static unsigned window_slots(const struct staging *st)
 {
-	return (unsigned)st->max_full + SPARE_SLOTS;
+	return st->nr_window;
 }
 
 static void push(struct slot_list *l, uint32_t i) { l->at[l->nr++] = i; }
@@ -76,6 +76,7 @@ int staging_init(struct staging *st, struct space *sp, uint64_t pool_bytes)
 	int r;
 
 	*st = (struct staging){ .sp = sp, .max_full = pool_bytes >> BLOCK_SHIFT, .bin_uffd.fd = -1 };
+	st->nr_window = (unsigned)st->max_full + SPARE_SLOTS;
 	lock_init(&st->lock, LOCK_POOL);
 	lock_init(&st->bin_lock, LOCK_POOL);
 	st->pt_reclaim = sysinfo_has_pt_reclaim();
@@ -179,7 +180,9 @@ static uint64_t take_fresh(struct staging *st)
 
 uint64_t staging_take_zeroed(struct staging *st)
 {
-	uint64_t slot = take_fresh(st);
+	/* under a policy the pool goes first: it is memory that is held already */
+	bool thrifty = atomic_load_explicit(&st->sp->policy, memory_order_relaxed) && staging_pool_bytes(st);
+	uint64_t slot = thrifty ? 0 : take_fresh(st);
 	uint32_t i;
 
 	if (slot) {
@@ -263,6 +266,39 @@ void staging_put_thp(struct staging *st, uint64_t slot)
 	lock_drop(&st->lock);
 	if (!keep)
 		throw_away(st, slot);
+}
+
+void staging_shrink_pool(struct staging *st, uint64_t bytes)
+{
+	uint32_t i;
+	bool more;
+
+	do {
+		lock_take(&st->lock);
+		st->max_full = min_u64(st->max_full, bytes >> BLOCK_SHIFT);
+		more = st->full.nr > st->max_full;
+		i = more ? pop(&st->full) : 0;
+		lock_drop(&st->lock);
+		if (more)
+			throw_away(st, window_slot(st, i));
+	} while (more);
+}
+
+void staging_scrub(struct staging *st)
+{
+	unsigned left;
+	uint32_t i;
+
+	lock_take(&st->lock);
+	left = st->dirty.nr;
+	lock_drop(&st->lock);
+	for (; left && take_from(st, &st->dirty, &i) && clean(st, i); left--)
+		put_to(st, st->pt_reclaim ? &st->empty : &st->dirty, i);
+	lock_take(&st->bin_lock);
+	if (st->nr_bin)
+		(void)map_discard(st->bin, BIN_SLOTS * BLOCK_BYTES);
+	st->nr_bin = 0;
+	lock_drop(&st->bin_lock);
 }
 
 uint64_t staging_pool_bytes(struct staging *st)

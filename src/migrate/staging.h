@@ -31,13 +31,14 @@ struct staging {
 	/* constant after staging_init() */
 	struct space *sp;
 	uint64_t window, nursery; /* addresses */
-	uint64_t max_full;        /* the pool's bound, in slots */
+	unsigned nr_window;       /* slots */
 	bool pt_reclaim;          /* a discard frees the page table too */
 	struct uffd bin_uffd;     /* watches the bin, without events */
 	uint64_t bin;             /* BIN_SLOTS slots: THPs on their way back to the kernel, a batch at a time */
 
 	/* guarded by lock (rank POOL) */
 	struct lock lock;
+	uint64_t max_full;        /* the pool's bound, in slots; only made smaller */
 	struct slot_list empty;   /* window slots without page and table */
 	struct slot_list full;    /* window slots that hold a THP of nobody */
 	struct slot_list dirty;   /* window slots with base pages or a table in them */
@@ -67,6 +68,13 @@ uint64_t staging_take_zeroed(struct staging *st);
 void staging_put_thp(struct staging *st, uint64_t slot);
 void staging_put_empty(struct staging *st, uint64_t slot);
 void staging_put_dirty(struct staging *st, uint64_t slot);
+
+/* The pool keeps @bytes at most from now on, if that is less than before. Context: not a fault thread. */
+void staging_shrink_pool(struct staging *st, uint64_t bytes);
+
+/* Gives back to the kernel what no pool keeps: base pages in dirty slots, and THPs in a bin that is not full yet. Raises
+ * events. Context: not a fault thread. */
+void staging_scrub(struct staging *st);
 
 uint64_t staging_pool_bytes(struct staging *st);
 

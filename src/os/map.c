@@ -94,6 +94,15 @@ static void find_region(void)
 	(void)atomic_compare_exchange_strong(&region.base, &none, mem == MAP_FAILED ? 1 : (uintptr_t)mem);
 }
 
+bool map_may_be_own(uint64_t start, uint64_t end)
+{
+	uint64_t base = atomic_load(&region.base), used = atomic_load(&region.cursor), own_start = 0, own_end;
+
+	if (used > REGION_BYTES) /* it went round once: pieces may be anywhere in it, as the program's are */
+		used = 0;
+	return (base > 1 && start < base + used && end > base) || map_is_own(start, end, &own_start, &own_end);
+}
+
 static void *map_anywhere(uint64_t bytes)
 {
 	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
@@ -180,6 +189,11 @@ int map_discard(uint64_t start, uint64_t len)
 int map_collapse(uint64_t start, uint64_t len)
 {
 	return advise(start, len, MADV_COLLAPSE);
+}
+
+int map_advise_huge(uint64_t start, uint64_t len)
+{
+	return advise(start, len, MADV_HUGEPAGE);
 }
 
 int map_inherit(uint64_t start, uint64_t len, bool inherit)

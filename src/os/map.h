@@ -30,6 +30,10 @@ void map_own_forget_all(void);
 /* Does [start, end) touch memory of our own? @ret_start, @ret_end: the first piece of ours in it. */
 bool map_is_own(uint64_t start, uint64_t end, uint64_t *ret_start, uint64_t *ret_end);
 
+/* The same, and also where a piece of ours may be about to appear: between mmap() and the moment it is known as ours it looks like
+ * anybody's. May say yes to what is nobody's. */
+bool map_may_be_own(uint64_t start, uint64_t end);
+
 /* What MADV_DONTNEED does; on watched memory it raises an event and waits until that is read. Return: 0 or -errno. */
 int map_discard(uint64_t start, uint64_t len);
 
@@ -39,6 +43,9 @@ int map_collapse(uint64_t start, uint64_t len);
 
 /* Whether a child of fork inherits the pages. Return: 0 or -errno. */
 int map_inherit(uint64_t start, uint64_t len, bool inherit);
+
+/* Asks for THPs in a mapping, from now on. Raises no event. Return: 0 or -errno. */
+int map_advise_huge(uint64_t start, uint64_t len);
 
 /* Makes it readable and writable, or readable only. Return: 0 or -errno. */
 int map_protect(uint64_t start, uint64_t len, bool writable);

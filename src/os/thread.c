@@ -79,6 +79,13 @@ void thread_wait(_Atomic uint32_t *word, uint32_t seen)
 	(void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
 }
 
+void thread_wait_for(_Atomic uint32_t *word, uint32_t seen, uint64_t ns)
+{
+	const struct timespec t = { .tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000) };
+
+	(void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, &t, NULL, 0);
+}
+
 void thread_wake(_Atomic uint32_t *word, unsigned n)
 {
 	(void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);

@@ -28,6 +28,9 @@ void thread_pause(unsigned n);
 void thread_wait(_Atomic uint32_t *word, uint32_t seen);
 void thread_wake(_Atomic uint32_t *word, unsigned n);
 
+/* The same, for @ns nanoseconds at most. */
+void thread_wait_for(_Atomic uint32_t *word, uint32_t seen, uint64_t ns);
+
 /* How many threads of the library there are. */
 unsigned thread_nr_own(void);
 

@@ -8,6 +8,7 @@
  */
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -63,8 +64,48 @@ struct space {
 	/* and the program's own, told of the same after that */
 	struct notifiers notifiers;
 
+	/* atomic; NULL while there is none */
+	const struct space_policy *_Atomic policy;
+
 	struct counters counters;
 };
+
+/*
+ * Who watches over the process's memory (src/policy) is asked before the program gets more of it, and told what has come.
+ * Context of both: fault thread, no lock held, outside the gate. A space_policy lives as long as the space.
+ */
+struct space_policy {
+	/* Memory is about to be taken for a page of the program. May wait for other threads to make room, not for ever. */
+	void (*admit)(void *ctx, uint64_t bytes);
+	/* Shall a block of nothing be filled as one THP? Its own advice says no more than that it may. */
+	bool (*wants_huge)(void *ctx, uint64_t block);
+	/* The page or the block at @addr has been touched while it was away, and is there now. */
+	void (*arrived)(void *ctx, uint64_t addr);
+	void *ctx;
+};
+
+static inline void space_admit(struct space *sp, uint64_t bytes)
+{
+	const struct space_policy *p = atomic_load_explicit(&sp->policy, memory_order_acquire);
+
+	if (p)
+		p->admit(p->ctx, bytes);
+}
+
+static inline bool space_wants_huge(struct space *sp, uint64_t block)
+{
+	const struct space_policy *p = atomic_load_explicit(&sp->policy, memory_order_acquire);
+
+	return p && p->wants_huge(p->ctx, block);
+}
+
+static inline void space_arrived(struct space *sp, uint64_t addr)
+{
+	const struct space_policy *p = atomic_load_explicit(&sp->policy, memory_order_acquire);
+
+	if (p)
+		p->arrived(p->ctx, addr);
+}
 
 static inline void space_changed(struct space *sp, uint64_t start, uint64_t end, unsigned owner)
 {

@@ -228,9 +228,30 @@ static void locked_memory_is_known(void **state)
 	unmap_blocks(mem, BLOCK_BYTES);
 }
 
+static void what_may_be_ours_is_more_than_what_is(void **state)
+{
+	char *mem = map_own(4 * PAGE_BYTES, 0), *other = map_own(4 * PAGE_BYTES, 0);
+	uint64_t at = addr_of(mem), start, end;
+	char *foreign = map_blocks(BLOCK_BYTES, false);
+
+	(void)state;
+	assert_true(map_may_be_own(at, at + 1));
+	map_own_free(mem, 4 * PAGE_BYTES);
+	assert_false(map_is_own(at, at + 1, &start, &end));
+	assert_true(map_may_be_own(at, at + 1)); /* it lies before what is given out next */
+	assert_true(map_may_be_own(addr_of(other), addr_of(other) + 1));
+	assert_false(map_may_be_own(addr_of(foreign), addr_of(foreign) + BLOCK_BYTES));
+	unmap_blocks(foreign, BLOCK_BYTES);
+	map_own_free(other, 4 * PAGE_BYTES);
+	assert_int_equal(map_own_add(0x10000, 0x20000), 0);
+	assert_true(map_may_be_own(0x1f000, 0x30000));
+	map_own_forget_all();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_may_be_ours_is_more_than_what_is),
 		cmocka_unit_test(own_memory_is_zero_and_writable),
 		cmocka_unit_test(bytes_are_rounded_up_to_pages),
 		cmocka_unit_test(huge_memory_is_aligned_to_a_block),

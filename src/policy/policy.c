@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Two threads and a door. The watcher looks how much the process holds; the evictor makes room; who wants more goes through the door.
+ *
+ * A look is one read of /proc/self/statm. How soon the next one is due follows from how far the limit is: nobody fills memory faster
+ * than GROWTH_BYTES_NS. When the limit comes near, all mappings are armed, so that first touches are served by fault
+ * threads; each of them asks at the door (admit). The policy says how much may come before it looks again; who finds nothing left
+ * waits for the next look, and rings. While more is held than shall be, the evictor lets blocks leave, a few at a time, and has the
+ * watcher look after each step. They are two threads because a step may take as long as a device does, and a program that maps new
+ * memory meanwhile must be found out.
+ *
+ * No lock is taken: who waits holds nothing, and what he waits for needs workers and the pump only, never another fault
+ * thread. When nothing can leave - everything is pinned, the devices are full - nobody waits: the touch is let through and
+ * counted, and the kernel decides as it does without us.
+ *
+ * Two who find room at the same time may together take more than there was, by a block each; the reserve is for that.
+ */
+#include "policy/policy.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "os/tasks.h"
+
+#define MS UINT64_C(1000000)
+#define MIB (UINT64_C(1) << 20)
+
+#define GROWTH_BYTES_NS 8           /* clearing and filling memory: what two CPUs reach at most */
+#define LOOK_MIN_NS     (1 * MS)
+#define LOOK_ARMED_NS   (4 * MS)    /* growth asks at the door: only new mappings are found by looking */
+#define LOOK_MAX_NS     (20 * MS)
+#define WAIT_NS         (20 * MS)   /* one sleep at the door */
+#define WAIT_MAX_NS     (10000 * MS)
+#define FULL_NS         (100 * MS)  /* before a full device is asked again */
+#define HOPELESS_NS     (50 * MS)   /* before it is tried again when nothing could leave */
+#define POOL_SHARE      16          /* of the limit for recycled THPs */
+#define STEP_MIN        (4 * MIB)   /* leave between two looks */
+#define STEP_MAX        (16 * MIB)
+
+static void add(_Atomic uint64_t *n, uint64_t by)
+{
+	atomic_fetch_add_explicit(n, by, memory_order_relaxed);
+}
+
+static void ring(_Atomic uint32_t *word)
+{
+	atomic_fetch_add(word, 1);
+	thread_wake(word, INT_MAX);
+}
+
+/* ---- the door ---- */
+
+static bool take_room(struct policy *p, uint64_t bytes)
+{
+	if (atomic_fetch_sub(&p->room, (int64_t)bytes) >= (int64_t)bytes)
+		return true;
+	atomic_fetch_add(&p->room, (int64_t)bytes);
+	/* a recycled THP will be taken: the process holds it already */
+	return bytes == BLOCK_BYTES && staging_pool_bytes(&p->m->staging);
+}
+
+static void admit(void *ctx, uint64_t bytes)
+{
+	struct policy *p = ctx;
+	uint64_t began;
+	uint32_t seen = atomic_load(&p->looked);
+
+	if (take_room(p, bytes) || atomic_load(&p->stop))
+		return;
+	began = clock_ns();
+	add(&p->waits, 1);
+	atomic_fetch_add(&p->nr_waiting, 1);
+	for (;;) {
+		ring(&p->bell);
+		thread_wait_for(&p->looked, seen, WAIT_NS);
+		seen = atomic_load(&p->looked);
+		if (take_room(p, bytes) || atomic_load(&p->stop))
+			break;
+		if (atomic_load(&p->hopeless) || clock_ns() - began > WAIT_MAX_NS) {
+			add(&p->over, 1);
+			break;
+		}
+	}
+	atomic_fetch_sub(&p->nr_waiting, 1);
+	add(&p->wait_ns, clock_ns() - began);
+}
+
+static void arrived(void *ctx, uint64_t addr)
+{
+	struct policy *p = ctx;
+
+	heat_warm(&p->heat, addr, 1);
+}
+
+/* ---- looking ---- */
+
+static uint64_t get(const _Atomic uint64_t *n)
+{
+	return atomic_load_explicit(n, memory_order_relaxed);
+}
+
+static void set(_Atomic uint64_t *n, uint64_t value)
+{
+	atomic_store_explicit(n, value, memory_order_relaxed);
+}
+
+/* Where the marks are. The reserve is what may come unasked; between high and low there is a batch. */
+static void set_limit(struct policy *p, uint64_t limit)
+{
+	uint64_t reserve, high;
+
+	limit = max_u64(limit, UHMM_POLICY_LIMIT_MIN);
+	reserve = min_u64(max_u64(limit / 64, 2 * BLOCK_BYTES), 32 * MIB);
+	high = limit - reserve - min_u64(max_u64(limit / 64, 2 * BLOCK_BYTES), 64 * MIB);
+	set(&p->limit, limit);
+	set(&p->hard, limit - reserve);
+	set(&p->high, high);
+	set(&p->low, high - min_u64(max_u64(limit / 32, 2 * BLOCK_BYTES), 128 * MIB));
+}
+
+static void ask_for_limit(struct policy *p)
+{
+	struct uhmm_policy_stats now = { .sz = sizeof(now) };
+	uint64_t limit;
+
+	if (!p->round)
+		return;
+	policy_stats(p, &now);
+	limit = p->round(p->round_ctx, &now);
+	if (limit && limit != get(&p->limit))
+		set_limit(p, limit);
+}
+
+/* Tells who is at the door how much may come, and lets them look too. */
+static void open_door(struct policy *p, uint64_t resident)
+{
+	atomic_store(&p->room, (int64_t)(get(&p->hard) - resident));
+	atomic_fetch_add(&p->looked, 1);
+	thread_wake(&p->looked, INT_MAX);
+}
+
+static uint64_t look(struct policy *p)
+{
+	uint64_t resident, mapped, high;
+
+	if (watch_resident(p, &resident, &mapped)) {
+		log_once(UHMM_LOG_ERROR, "/proc/self/statm cannot be read: the limit is not watched");
+		resident = mapped = 0;
+	}
+	add(&p->rounds, 1);
+	set(&p->resident, resident);
+	if (resident > get(&p->resident_max))
+		set(&p->resident_max, resident);
+	ask_for_limit(p);
+	open_door(p, resident);
+
+	high = get(&p->high);
+	if (resident > high || atomic_load(&p->nr_waiting))
+		ring(&p->short_of);
+	/* from three quarters on the way to the mark: all that is mapped from now on comes through the door */
+	if (!p->armed && resident > high - high / 4) {
+		p->armed = true;
+		p->seen_mapped = 0;
+	}
+	if (mapped != p->seen_mapped) {
+		watch_mappings(p, p->armed);
+		p->seen_mapped = mapped;
+	}
+	return resident;
+}
+
+static uint64_t until_next(const struct policy *p, uint64_t resident)
+{
+	uint64_t high = get(&p->high), far = resident < high ? (high - resident) / GROWTH_BYTES_NS : 0;
+
+	return min_u64(max_u64(far, p->armed ? LOOK_ARMED_NS : LOOK_MIN_NS), LOOK_MAX_NS);
+}
+
+static void *watch(void *arg)
+{
+	struct policy *p = arg;
+
+	while (!atomic_load(&p->stop)) {
+		uint32_t heard = atomic_load(&p->bell);
+		uint64_t resident = look(p);
+
+		if (!atomic_load(&p->stop))
+			thread_wait_for(&p->bell, heard, until_next(p, resident));
+	}
+	return NULL;
+}
+
+/* ---- making room ---- */
+
+static struct device *pick_device(struct policy *p, uint64_t now, unsigned *ret_index)
+{
+	for (unsigned i = 0; i < p->nr_devices; i++) {
+		struct device *d = p->device[i];
+
+		if (now < p->full_until_ns[i] || atomic_load(&d->closing))
+			continue;
+		if (buddy_used_bytes(&d->buddy) + BLOCK_BYTES <= d->props.size_bytes) {
+			*ret_index = i;
+			return d;
+		}
+	}
+	return NULL;
+}
+
+/* What is not told goes to nobody again at once: blocks that cannot leave. */
+static void pass_over(struct policy *p, const struct range *r)
+{
+	for (uint64_t at = block_down(r->start); at < r->end; at += BLOCK_BYTES)
+		heat_warm(&p->heat, at, 2);
+}
+
+/* Return: bytes that have left the page table for good. */
+static uint64_t evict(struct policy *p, const struct range *r)
+{
+	uint64_t gone = 0, moved = 0, now = clock_ns();
+	struct device *dev;
+	unsigned index;
+	struct tally t;
+
+	/* each device that turns out to be full is passed over for a while, and the next takes what is left */
+	while ((dev = pick_device(p, now, &index))) {
+		set(&p->busy_since_ns, now);
+		set(&p->busy_device, index + 1);
+		jobs_run(p->jobs, JOB_EVICT, r->start, r->end, dev, false, &t);
+		set(&p->busy_device, 0);
+		for (unsigned k = 0; k < NR_ORDERS; k++)
+			moved += t.moved_folios[k] * order_bytes(k);
+		gone += t.dropped_pages * PAGE_BYTES;
+		if (!t.skipped[UHMM_SKIP_NO_ROOM] && !t.skipped[UHMM_SKIP_DEVICE])
+			break;
+		p->full_until_ns[index] = now + FULL_NS;
+		add(&p->full, 1);
+	}
+	if (!dev)
+		add(&p->full, 1);
+	add(&p->evicted_bytes, moved);
+	add(&p->zero_bytes, gone);
+	if (!moved && !gone)
+		pass_over(p, r);
+	return moved + gone;
+}
+
+static void scrub(struct mover *mv, void *arg)
+{
+	(void)arg;
+	staging_scrub(&mv->m->staging);
+}
+
+/* Return: bytes that have left. */
+static uint64_t step(struct policy *p, uint64_t want)
+{
+	struct range range[GATHER_MAX];
+	uint64_t gone = 0;
+	unsigned nr;
+
+	watch_threads(p->tasks_fd[1], &p->evictor_words);
+	nr = clock_gather(p, want, range, GATHER_MAX);
+	for (unsigned i = 0; i < nr && !atomic_load(&p->stop); i++)
+		gone += evict(p, &range[i]);
+	jobs_call(p->jobs, scrub, NULL);
+	return gone;
+}
+
+/* Has the watcher look now, and waits until it has. */
+static uint64_t look_again(struct policy *p)
+{
+	uint32_t seen = atomic_load(&p->looked);
+
+	ring(&p->bell);
+	while (atomic_load(&p->looked) == seen && !atomic_load(&p->stop))
+		thread_wait_for(&p->looked, seen, WAIT_NS);
+	return get(&p->resident);
+}
+
+/* Return: false when nothing would leave. */
+static bool make_room(struct policy *p)
+{
+	uint64_t resident = get(&p->resident);
+	unsigned in_vain = 0;
+
+	while (!atomic_load(&p->stop) && resident > get(&p->low) && in_vain < 3) {
+		uint64_t want = min_u64(max_u64(resident - get(&p->low), STEP_MIN), STEP_MAX);
+
+		in_vain = step(p, want) ? 0 : in_vain + 1;
+		if (!in_vain)
+			atomic_store(&p->hopeless, false);
+		resident = look_again(p);
+	}
+	return in_vain < 3;
+}
+
+static void *make_rooms(void *arg)
+{
+	struct policy *p = arg;
+
+	while (!atomic_load(&p->stop)) {
+		uint32_t asked = atomic_load(&p->short_of);
+
+		if (!make_room(p)) {
+			add(&p->stuck, 1);
+			atomic_store(&p->hopeless, true);
+			ring(&p->looked);
+			thread_wait_for(&p->never, 0, HOPELESS_NS);
+		} else if (get(&p->resident) <= get(&p->high) && !atomic_load(&p->stop)) {
+			thread_wait(&p->short_of, asked);
+		}
+	}
+	return NULL;
+}
+
+/* ---- from outside ---- */
+
+/* The first @nr of them. */
+static void end_threads(struct policy *p, unsigned nr)
+{
+	atomic_store(&p->stop, true);
+	ring(&p->bell);
+	ring(&p->looked);
+	ring(&p->short_of);
+	ring(&p->never);
+	if (nr > 1)
+		thread_join(&p->evictor);
+	if (nr)
+		thread_join(&p->watcher);
+}
+
+static int start_threads(struct policy *p)
+{
+	int r = thread_start(&p->watcher, "uhmm-watch", watch, p);
+
+	if (r)
+		return r;
+	r = thread_start(&p->evictor, "uhmm-evict", make_rooms, p);
+	if (r)
+		end_threads(p, 1);
+	return r;
+}
+
+static void close_files(struct policy *p)
+{
+	rss_close(p->rss_fd);
+	tasks_close(p->tasks_fd[0]);
+	tasks_close(p->tasks_fd[1]);
+}
+
+int policy_start(struct policy *p, struct migrator *m, struct jobs *jobs, const struct uhmm_policy_opts *opts,
+		 struct device *const *devices)
+{
+	int r;
+
+	p->sp = m->sp;
+	p->m = m;
+	p->jobs = jobs;
+	p->flags = opts->flags;
+	p->round = opts->round;
+	p->round_ctx = opts->round_ctx;
+	p->nr_devices = opts->nr_devices;
+	memcpy(p->device, devices, opts->nr_devices * sizeof(*devices));
+	p->main_stack = getauxval(AT_RANDOM);
+	watch_libraries(p);
+	staging_shrink_pool(&m->staging, opts->limit_bytes / POOL_SHARE);
+	p->hooks = (struct space_policy){ .admit = admit, .wants_huge = watch_wants_huge, .arrived = arrived, .ctx = p };
+	p->rss_fd = p->tasks_fd[0] = p->tasks_fd[1] = -1;
+	for (_Atomic uint64_t *n = &p->resident; n <= &p->full; n++)
+		set(n, 0);
+	p->armed = false;
+	p->seen_mapped = p->hand = 0;
+	set_limit(p, opts->limit_bytes);
+	atomic_store(&p->room, INT64_MAX / 2);
+	atomic_store(&p->stop, false);
+	atomic_store(&p->never, 0);
+	r = rss_open(&p->rss_fd);
+	for (unsigned i = 0; !r && i < 2; i++)
+		r = tasks_open(&p->tasks_fd[i]);
+	if (!r && !p->heat.root)
+		r = heat_init(&p->heat);
+	if (!r)
+		r = start_threads(p);
+	if (r) {
+		close_files(p);
+		return r;
+	}
+	atomic_store_explicit(&p->sp->policy, &p->hooks, memory_order_release);
+	atomic_store(&p->running, true);
+	return 0;
+}
+
+void policy_stop(struct policy *p)
+{
+	if (!atomic_exchange(&p->running, false))
+		return;
+	atomic_store_explicit(&p->sp->policy, NULL, memory_order_release);
+	end_threads(p, 2);
+	close_files(p);
+}
+
+void policy_stats(struct policy *p, struct uhmm_policy_stats *ret)
+{
+	struct uhmm_policy_stats s = { .sz = ret->sz };
+
+	s.limit_bytes = get(&p->limit);
+	s.resident_bytes = get(&p->resident);
+	s.resident_max_bytes = get(&p->resident_max);
+	s.rounds = get(&p->rounds);
+	s.laps = get(&p->laps);
+	s.evicted_bytes = get(&p->evicted_bytes);
+	s.zero_bytes = get(&p->zero_bytes);
+	s.parked = get(&p->parked);
+	s.park_returned = get(&p->park_returned);
+	s.waits = get(&p->waits);
+	s.wait_ns = get(&p->wait_ns);
+	s.over = get(&p->over);
+	s.stuck = get(&p->stuck);
+	s.full = get(&p->full);
+	s.busy_device = get(&p->busy_device);
+	s.busy_ns = s.busy_device ? clock_ns() - get(&p->busy_since_ns) : 0;
+	memcpy(ret, &s, s.sz < sizeof(s) ? s.sz : sizeof(s));
+}

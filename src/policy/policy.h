@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef POLICY_POLICY_H
+#define POLICY_POLICY_H
+
+/*
+ * A limit for what the process holds (include/uhmm/policy.h).
+ *
+ *   0 ............ low ....... high ....... hard == limit - reserve
+ *                  |           |            growth waits: admit() in policy.c
+ *                  |           blocks begin to leave
+ *                  until here
+ *
+ * Growth can be held up only where a fault thread serves it, so before it matters every mapping is armed (watch.c). Until then
+ * the kernel serves first touches, and the policy costs one look in some milliseconds.
+ */
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "migrate/jobs.h"
+#include "migrate/migrate.h"
+#include "os/libs.h"
+#include "os/rss.h"
+#include "os/thread.h"
+#include "policy/heat.h"
+#include "uhmm/policy.h"
+
+/* A piece of the address space that may leave. */
+struct range {
+	uint64_t start, end;
+};
+
+#define MAX_ADVISED 256 /* mappings that are remembered as advised to be huge */
+#define MAX_WORDS   1024
+#define GATHER_MAX  64
+#define MAX_LIBS    256
+
+/* Addresses in control blocks of threads: their stacks stay. */
+struct thread_words {
+	uint64_t at[MAX_WORDS];
+	unsigned nr;
+};
+
+struct policy {
+	/* constant after policy_start() */
+	struct space *sp;
+	struct migrator *m;
+	struct jobs *jobs;
+	uint64_t limit_bytes;     /* asked for */
+	uint32_t flags;
+	unsigned nr_devices;
+	struct device *device[UHMM_POLICY_DEVICES_MAX];
+	uhmm_policy_round_fn *round;
+	void *round_ctx;
+	int rss_fd, tasks_fd[2];  /* the watcher's and the evictor's: it has a position */
+	uint64_t main_stack;      /* an address in it */
+	struct lib_data lib[MAX_LIBS]; /* of libraries loaded before; what is loaded later is small, and none of ours */
+	unsigned nr_libs;
+	struct thread watcher, evictor;
+	struct space_policy hooks;
+	struct heat heat;
+
+	/* atomic: between the policy's thread and those who wait for room */
+	_Atomic int64_t room;     /* bytes that may still come before somebody looks again */
+	_Atomic uint32_t looked;  /* grows with each look; waiters sleep on it */
+	_Atomic uint32_t bell;    /* grows when it is time to look; the watcher sleeps on it */
+	_Atomic uint32_t short_of; /* grows when blocks shall leave; the evictor sleeps on it */
+	_Atomic unsigned nr_waiting;
+	atomic_bool hopeless;     /* nothing can leave: nobody shall wait */
+	atomic_bool stop, running;
+	_Atomic uint32_t never; /* for sleeping a while, unless it is stopped */
+
+	/* atomic, written by the watcher */
+	_Atomic uint64_t limit, hard, high, low;
+
+	/* the evictor alone */
+	uint64_t hand;            /* of the clock */
+	uint64_t full_until_ns[UHMM_POLICY_DEVICES_MAX];
+	struct thread_words evictor_words;
+
+	/* the watcher alone */
+	bool armed;               /* everything is, and new mappings shall be */
+	uint64_t seen_mapped;     /* of rss.mapped_bytes, when mappings were last looked through */
+	struct range advised[MAX_ADVISED];
+	unsigned next_advised;
+	struct thread_words watcher_words;
+
+	/* atomic, written by the evictor: which device it waits for (from 1), and since when */
+	_Atomic uint64_t busy_device, busy_since_ns;
+
+	/* atomic, relaxed: counters, the first to the last */
+	_Atomic uint64_t resident, resident_max, rounds, laps, evicted_bytes, zero_bytes, parked, park_returned, waits, wait_ns,
+		over, stuck, full;
+};
+
+/* @opts: checked; @devices: of @m. @p: zeroed memory of our own, which lives as long as the space. Return: 0 or -errno. */
+int policy_start(struct policy *p, struct migrator *m, struct jobs *jobs, const struct uhmm_policy_opts *opts,
+		 struct device *const *devices);
+/* Accepts one that was never started. */
+void policy_stop(struct policy *p);
+void policy_stats(struct policy *p, struct uhmm_policy_stats *ret);
+
+/* ---- watch.c: the program's mappings ---- */
+
+/* What counts against the limit now. Return: 0 or -errno. */
+int watch_resident(struct policy *p, uint64_t *ret_bytes, uint64_t *ret_mapped);
+
+/* Arms (if @arm) and advises all mappings that are looked after. */
+void watch_mappings(struct policy *p, bool arm);
+
+/* The first piece at or after @from that may leave. Return: false when there is none. */
+bool watch_next(struct policy *p, const struct thread_words *words, uint64_t from, struct range *ret);
+
+/* Learns where libraries have their data; that of this library counts as memory of our own. */
+void watch_libraries(struct policy *p);
+
+/* Learns where threads have their control blocks. */
+void watch_threads(int tasks_fd, struct thread_words *ret);
+
+bool watch_wants_huge(void *p, uint64_t block);
+
+/* ---- clock.c: who leaves ---- */
+
+/* Cold blocks from the hand on, @want bytes of pages in all if there are so many. Return: how many ranges. */
+unsigned clock_gather(struct policy *p, uint64_t want, struct range *ret, unsigned max);
+
+#endif

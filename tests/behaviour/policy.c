@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/* A limit for what the process holds: cold memory leaves, growth waits, contents stay. */
+#include "rig.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define LIMIT (64 * MIB)
+#define LARGE (112 * MIB)
+#define SLACK (16 * MIB) /* of the kernel's counting, and of what comes between two looks on a loaded machine */
+
+static struct uhmm_policy_stats policy(void)
+{
+	struct uhmm_policy_stats st = { .sz = sizeof(st) };
+
+	assert_int_equal(uhmm_policy_stats(space, &st), 0);
+	return st;
+}
+
+static void limit(uint64_t bytes)
+{
+	UHMM_OPTS(uhmm_policy_opts, o, .limit_bytes = bytes, .devices = &dev, .nr_devices = 1,
+		  .flags = UHMM_POLICY_EMU_APART | UHMM_POLICY_HUGE);
+
+	assert_int_equal(uhmm_policy_start(space, &o), 0);
+}
+
+/* Between looks: a mapping that nobody has seen yet can grow for a moment. Wait until it has been. */
+static char *map_seen(size_t bytes)
+{
+	char *mem = map_anon(bytes, true, true);
+	uint64_t rounds = policy().rounds;
+
+	eventually(policy().rounds > rounds + 1);
+	return mem;
+}
+
+static void what_was_written_first_leaves_first(void **state)
+{
+	char *mem;
+
+	(void)state;
+	limit(LIMIT);
+	mem = map_seen(LARGE);
+	fill_pattern(mem, LARGE, 1);
+	eventually(policy().evicted_bytes >= LARGE - LIMIT);
+	assert_true(count_where(mem, LARGE, UHMM_WHERE_DEVICE) >= PAGES(LARGE - LIMIT));
+	assert_true(count_where(mem, 32 * MIB, UHMM_WHERE_DEVICE) >= PAGES(16 * MIB));
+	eventually(policy().resident_bytes <= LIMIT);
+	for (unsigned round = 0; round < 2; round++)
+		assert_pattern(mem, LARGE, 1);
+	assert_true(policy().laps > 0 && policy().over == 0);
+	assert_true(policy().limit_bytes == LIMIT);
+	unmap_anon(mem, LARGE);
+	assert_int_equal(uhmm_policy_stop(space), 0);
+}
+
+static void growth_waits_for_room(void **state)
+{
+	struct uhmm_device *slow = open_device("emu:size=256M,latency=50ms");
+	UHMM_OPTS(uhmm_policy_opts, o, .limit_bytes = LIMIT, .devices = &slow, .nr_devices = 1,
+		  .flags = UHMM_POLICY_EMU_APART | UHMM_POLICY_HUGE);
+	uint64_t waits;
+	char *mem;
+
+	(void)state;
+	assert_int_equal(uhmm_policy_start(space, &o), 0);
+	waits = policy().waits;
+	mem = map_seen(LARGE);
+	fill_pattern(mem, LARGE, 2); /* faster than blocks can leave */
+	assert_true(policy().waits > waits);
+	assert_true(policy().resident_max_bytes < LIMIT + SLACK);
+	assert_pattern(mem, LARGE, 2);
+	unmap_anon(mem, LARGE);
+	assert_int_equal(uhmm_policy_stop(space), 0);
+	assert_int_equal(uhmm_device_close(slow), 0);
+}
+
+static void zeros_cost_nothing(void **state)
+{
+	uint64_t before;
+	char *mem;
+
+	(void)state;
+	limit(LIMIT);
+	before = policy().evicted_bytes;
+	mem = map_seen(LARGE);
+	for (size_t at = 0; at < LARGE; at += PAGE)
+		mem[at] = 1;
+	for (size_t at = 0; at < LARGE; at += PAGE)
+		mem[at] = 0; /* what left as ones comes back for this */
+	eventually(policy().zero_bytes >= 16 * MIB);
+	assert_zeros(mem, LARGE);
+	assert_true(policy().evicted_bytes - before < 3 * LARGE);
+	unmap_anon(mem, LARGE);
+	assert_int_equal(uhmm_policy_stop(space), 0);
+}
+
+static atomic_uint errors;
+
+static void *churn(void *arg)
+{
+	uintptr_t seed = (uintptr_t)arg;
+
+	for (unsigned round = 0; round < 3; round++) {
+		char *mem = mmap(NULL, 40 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (mem == MAP_FAILED) {
+			errors++;
+			return NULL;
+		}
+		fill_pattern(mem, 40 * MIB, seed + round);
+		errors += check_pattern(mem, 40 * MIB, seed + round) != -1;
+		errors += check_pattern(mem, 40 * MIB, seed + round) != -1;
+		munmap(mem, 40 * MIB);
+	}
+	return NULL;
+}
+
+static void threads_together_stay_below(void **state)
+{
+	pthread_t thread[4];
+
+	(void)state;
+	limit(LIMIT);
+	for (uintptr_t i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, churn, (void *)(i * 100)), 0);
+	for (unsigned i = 0; i < 4; i++)
+		pthread_join(thread[i], NULL);
+	assert_int_equal(errors, 0);
+	assert_int_equal(uhmm_policy_stop(space), 0);
+}
+
+/* The device has no room for it all: the rest stays, above the limit, and nobody waits for ever. */
+static void a_full_device_lets_growth_through(void **state)
+{
+	struct uhmm_device *small = open_device("emu:size=16M");
+	UHMM_OPTS(uhmm_policy_opts, o, .limit_bytes = LIMIT, .devices = &small, .nr_devices = 1,
+		  .flags = UHMM_POLICY_EMU_APART);
+	char *mem;
+
+	(void)state;
+	assert_int_equal(uhmm_policy_start(space, &o), 0);
+	mem = map_seen(LARGE);
+	fill_pattern(mem, LARGE, 3);
+	assert_true(policy().full > 0 && policy().over > 0 && policy().stuck > 0);
+	assert_pattern(mem, LARGE, 3);
+	unmap_anon(mem, LARGE);
+	assert_int_equal(uhmm_policy_stop(space), 0);
+	assert_int_equal(uhmm_device_close(small), 0);
+}
+
+static void the_second_device_takes_what_the_first_cannot(void **state)
+{
+	struct uhmm_device *both[2] = { open_device("emu:size=16M"), dev };
+	UHMM_OPTS(uhmm_policy_opts, o, .limit_bytes = LIMIT, .devices = both, .nr_devices = 2,
+		  .flags = UHMM_POLICY_EMU_APART | UHMM_POLICY_HUGE);
+	char *mem;
+
+	(void)state;
+	assert_int_equal(uhmm_policy_start(space, &o), 0);
+	mem = map_seen(LARGE);
+	fill_pattern(mem, LARGE, 4);
+	eventually(info(both[0]).used_bytes >= 12 * MIB && info(dev).used_bytes >= 16 * MIB);
+	assert_pattern(mem, LARGE, 4);
+	unmap_anon(mem, LARGE);
+	assert_int_equal(uhmm_policy_stop(space), 0);
+	assert_int_equal(uhmm_device_close(both[0]), 0);
+}
+
+static _Atomic uint64_t asked, next_limit;
+
+static uint64_t round_fn(void *ctx, const struct uhmm_policy_stats *now)
+{
+	if (ctx == &asked && now->sz == sizeof(*now))
+		asked++;
+	return next_limit;
+}
+
+static void the_limit_may_change_with_each_look(void **state)
+{
+	UHMM_OPTS(uhmm_policy_opts, o, .limit_bytes = 4 * LARGE, .devices = &dev, .nr_devices = 1, .round = round_fn,
+		  .round_ctx = (void *)&asked, .flags = UHMM_POLICY_EMU_APART | UHMM_POLICY_HUGE);
+	char *mem = map_anon(LARGE, true, true);
+
+	(void)state;
+	assert_int_equal(uhmm_policy_start(space, &o), 0);
+	fill_pattern(mem, LARGE, 5);
+	eventually(asked > 2);
+	assert_int_equal(count_where(mem, LARGE, UHMM_WHERE_DEVICE), 0);
+	next_limit = LIMIT;
+	eventually(policy().resident_bytes <= LIMIT && policy().limit_bytes == LIMIT);
+	assert_pattern(mem, LARGE, 5);
+	unmap_anon(mem, LARGE);
+	assert_int_equal(uhmm_policy_stop(space), 0);
+}
+
+static void wrong_options_are_refused(void **state)
+{
+	UHMM_OPTS(uhmm_policy_opts, o, .limit_bytes = LIMIT, .devices = &dev, .nr_devices = 1);
+	struct { struct uhmm_policy_opts o; uint64_t more; } newer = { .o = o, .more = 1 };
+	struct uhmm_policy_stats none = { .sz = 0 };
+
+	(void)state;
+	refused(-EINVAL, uhmm_policy_start(NULL, &o));
+	refused(-EINVAL, uhmm_policy_start(space, NULL));
+	o.limit_bytes = UHMM_POLICY_LIMIT_MIN - 1;
+	refused(-EINVAL, uhmm_policy_start(space, &o));
+	o.limit_bytes = LIMIT;
+	o.nr_devices = 0;
+	refused(-EINVAL, uhmm_policy_start(space, &o));
+	o.nr_devices = 1;
+	o.flags = 1u << 30;
+	refused(-EINVAL, uhmm_policy_start(space, &o));
+	o.flags = 0;
+	newer.o.sz = sizeof(newer);
+	refused(-E2BIG, uhmm_policy_start(space, &newer.o));
+	refused(-EINVAL, uhmm_policy_stats(space, &none));
+	refused(-EINVAL, uhmm_policy_stop(NULL));
+	limit(LIMIT);
+	refused(-EBUSY, uhmm_policy_start(space, &o));
+	assert_int_equal(uhmm_policy_stop(space), 0);
+	assert_int_equal(uhmm_policy_stop(space), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		/* first: what the other device has touched by then stays in this process */
+		cmocka_unit_test(growth_waits_for_room),
+		cmocka_unit_test(what_was_written_first_leaves_first),
+		cmocka_unit_test(zeros_cost_nothing),
+		cmocka_unit_test(threads_together_stay_below),
+		cmocka_unit_test(a_full_device_lets_growth_through),
+		cmocka_unit_test(the_second_device_takes_what_the_first_cannot),
+		cmocka_unit_test(the_limit_may_change_with_each_look),
+		cmocka_unit_test(wrong_options_are_refused),
+	};
+
+	rig_open("emu:size=1G");
+	support_log_start(UHMM_LOG_WARN);
+	return rig_close(cmocka_run_group_tests_name("policy", tests, NULL, NULL));
+}

@@ -1,0 +1,34 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# redis-server with 1 GiB of values below 400 MiB: a full read-back, and a BGSAVE whose file gives the same data.
+run_dir=$(dirname "$0")/..
+. "$run_dir/lib"
+
+command -v redis-server >/dev/null && command -v redis-cli >/dev/null || { echo 'skipped: no redis'; exit 77; }
+port=$((20000 + $$ % 20000))
+cli() { redis-cli -p $port "$@"; }
+up() { until cli ping >/dev/null 2>&1; do kill -0 "$1" || fail 'redis-server has ended'; done; }
+digest() { cli debug digest; }
+
+for spec in $devices; do
+    echo "redis on $spec below 400 MiB"
+    rm -f "$tmp/dump.rdb"
+    "$UHMM" run --limit 400M --device "$spec" $apart --stats "$tmp/stats" -- redis-server --port $port --dir "$tmp" \
+        --save '' --appendonly no --enable-debug-command yes >"$tmp/log" 2>&1 &
+    pid=$!
+    up $pid
+    cli debug populate 1000000 key 1000 >/dev/null
+    before=$(digest)
+    cli bgsave >/dev/null
+    until cli info persistence | grep -q 'rdb_bgsave_in_progress:0'; do :; done
+    [ "$(digest)" = "$before" ] || fail 'the data has changed'
+    cli shutdown nosave
+    wait $pid
+    redis-server --port $port --dir "$tmp" --save '' --enable-debug-command yes >"$tmp/log" 2>&1 &
+    pid=$!
+    up $pid
+    until cli info persistence | grep -q 'loading:0'; do :; done
+    [ "$(digest)" = "$before" ] || fail 'the saved file has other data'
+    cli shutdown nosave
+    wait $pid
+done

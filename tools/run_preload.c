@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libuhmm-run.so: what `uhmm run` puts in front of a program.
+ *
+ * Most processes are small and short: a constructor that opened uhmm in each would cost more than they do. So it only starts a thread
+ * that looks at the process's size now and then. When that comes near the limit it opens uhmm and the devices, and starts the policy.
+ * From then on the library's own threads do everything, and call back here to share out the limit (run_share.c). The thread sleeps
+ * for good: if it ended, malloc would hand its arena on to a thread of the program, and what a driver may have in it could leave.
+ *
+ * What a forked child shares with its parent cannot leave, and a child that is going to exec soon needs nothing: so a child of
+ * fork is left alone as long as its parent lives. When the parent has ended - the child is a daemon - it is watched as if it had
+ * been started anew.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tools/run_calls.h"
+#include "tools/run_share.h"
+#include "uhmm/uhmm.h"
+
+#define MIB (UINT64_C(1) << 20)
+
+static struct run_file *file;
+static pid_t parent_at_fork;   /* in a child of fork; else 0 */
+
+/* ---- what is said ---- */
+
+static void hear(void *ctx, enum uhmm_log_level level, const char *message)
+{
+	char line[600];
+	int n = snprintf(line, sizeof(line), "uhmm: %.500s\n", message);
+	ssize_t written = write(STDERR_FILENO, line, (size_t)n);
+
+	(void)ctx;
+	(void)level;
+	(void)written;
+}
+
+static void say_why(const char *what, int r)
+{
+	char sentence[300];
+
+	snprintf(sentence, sizeof(sentence), "%s (%s): process %d is not limited", what, uhmm_strerror(r), (int)getpid());
+	hear(NULL, UHMM_LOG_ERROR, sentence);
+}
+
+/* ---- starting ---- */
+
+static uint64_t pool_bytes(uint64_t limit)
+{
+	uint64_t bytes = limit / 16;
+
+	return bytes < 8 * MIB ? 8 * MIB : bytes > 64 * MIB ? 64 * MIB : bytes;
+}
+
+/* "%p" in a spec is the process's number: two processes must not write to one file. */
+static void expand(const char *spec, char *ret, size_t bytes)
+{
+	const char *at = strstr(spec, "%p");
+
+	if (at)
+		snprintf(ret, bytes, "%.*s%d%s", (int)(at - spec), spec, (int)getpid(), at + 2);
+	else
+		snprintf(ret, bytes, "%s", spec);
+}
+
+static int start(struct run_share *share)
+{
+	UHMM_OPTS(uhmm_space_opts, space_opts, .pool_bytes = pool_bytes(file->limit),
+		  .flags = file->flags & RUN_USER_MODE ? UHMM_SPACE_USER_MODE_ONLY : 0);
+	UHMM_OPTS(uhmm_policy_opts, opts, .limit_bytes = file->limit, .devices = share->device, .round = run_share_round,
+		  .round_ctx = share, .flags = (file->flags & RUN_EMU_APART ? UHMM_POLICY_EMU_APART : 0) |
+					       (file->flags & RUN_NOT_HUGE ? 0 : UHMM_POLICY_HUGE));
+	char spec[RUN_SPEC_BYTES + 16];
+	int r = uhmm_open(&space_opts, &share->space);
+
+	if (r) {
+		say_why("uhmm cannot be opened", r);
+		return r;
+	}
+	for (; !r && share->nr_devices < file->nr_devices; share->nr_devices += !r) {
+		expand(file->spec[share->nr_devices], spec, sizeof(spec));
+		r = uhmm_device_open(share->space, spec, &share->device[share->nr_devices]);
+	}
+	opts.nr_devices = share->nr_devices;
+	if (!r)
+		r = uhmm_policy_start(share->space, &opts);
+	if (r) {
+		say_why("the policy cannot be started", r);
+		uhmm_close(share->space);
+		share->space = NULL;
+	}
+	return r;
+}
+
+/* ---- waiting until it is needed ---- */
+
+static bool is_needed(uint64_t resident)
+{
+	return resident > file->limit / 8;
+}
+
+/* A parent that lives still shares its pages. */
+static bool is_alone(void)
+{
+	return !parent_at_fork || getppid() != parent_at_fork;
+}
+
+static void *wait_for_growth(void *arg)
+{
+	struct run_share *share = arg;
+	uint64_t resident;
+
+	for (;;) {
+		struct timespec pause = { .tv_nsec = 20000000 };
+
+		resident = run_share_tell(share);
+		if (is_needed(resident) && is_alone())
+			break;
+		/* a sixteenth of the limit at 8 GB/s, 1 to 20 ms */
+		if (is_alone() && file->limit / 128 < 20000000)
+			pause.tv_nsec = file->limit / 128 < 1000000 ? 1000000 : (long)(file->limit / 128);
+		nanosleep(&pause, NULL);
+	}
+	atomic_store(&share->slot->managed, start(share) ? 2 : 1);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static void watch(void)
+{
+	struct run_share *share = run_share_make(file);
+	pthread_t thread;
+	sigset_t all, before;
+	pthread_attr_t attr;
+
+	if (!share)
+		return; /* more processes than slots: this one is not limited */
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attr, 256 << 10);
+	/* signals are for the program's own threads */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	(void)pthread_create(&thread, &attr, wait_for_growth, share);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attr);
+}
+
+static void in_child(void)
+{
+	parent_at_fork = getppid();
+	run_share_forget();
+	watch();
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+	const char *path = getenv(RUN_ENV);
+
+	if (!path)
+		return;
+	file = run_file_open(path, true);
+	if (!file)
+		return;
+	uhmm_log_set(hear, NULL, file->flags & RUN_VERBOSE ? UHMM_LOG_WARN : UHMM_LOG_ERROR);
+	run_calls_advise_huge(!(file->flags & RUN_NOT_HUGE));
+	pthread_atfork(NULL, NULL, in_child);
+	watch();
+}
+
+__attribute__((destructor)) static void end(void)
+{
+	if (file)
+		run_share_end(getenv(RUN_ENV));
+}

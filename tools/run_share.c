@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The limit is for all processes of a run together. Each tells what it holds, and reads what the others do: while there is room left,
+ * each may take an equal part of it; when there is none, each gets the same share of what it holds. So nobody waits for anybody, and
+ * a moment later all see the same sum.
+ *
+ * Called in the policy's thread: no malloc, no locale, nothing that may have left. So the share lies in a shared mapping.
+ */
+#include "tools/run_share.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tools/run_report.h"
+
+#define CHECK_NS 1000000000 /* between looks for processes that have died without a word */
+#define TELL_NS  20000000   /* between full reports */
+
+static struct run_share *self;
+static pid_t self_pid;
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void put(_Atomic uint64_t *at, uint64_t value)
+{
+	atomic_store_explicit(at, value, memory_order_relaxed);
+}
+
+static uint64_t get(const _Atomic uint64_t *at)
+{
+	return atomic_load_explicit(at, memory_order_relaxed);
+}
+
+struct run_share *run_share_make(struct run_file *file)
+{
+	struct run_share *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (s == MAP_FAILED)
+		return NULL;
+	s->file = file;
+	s->statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	s->slot = s->statm < 0 ? NULL : run_slot_take(file);
+	if (!s->slot) {
+		if (s->statm >= 0)
+			close(s->statm);
+		munmap(s, sizeof(*s));
+		return NULL;
+	}
+	put(&s->slot->began_ns, now_ns());
+	self_pid = getpid();
+	self = s;
+	return s;
+}
+
+void run_share_forget(void)
+{
+	if (!self)
+		return;
+	close(self->statm);
+	munmap(self, sizeof(*self));
+	self = NULL;
+}
+
+uint64_t run_share_tell(struct run_share *s)
+{
+	uint64_t value[3] = { 0 }, bytes;
+	char text[128];
+	ssize_t n = pread(s->statm, text, sizeof(text) - 1, 0);
+	const char *at = text;
+
+	text[n > 0 ? n : 0] = '\0';
+	for (unsigned i = 0; i < 3; i++, at += *at == ' ')
+		for (; *at >= '0' && *at <= '9'; at++)
+			value[i] = value[i] * 10 + (uint64_t)(*at - '0');
+	bytes = (value[1] - value[2]) * UHMM_PAGE_BYTES; /* resident, less what is a file's or shared */
+	put(&s->slot->resident, bytes);
+	if (bytes > get(&s->slot->resident_max))
+		put(&s->slot->resident_max, bytes);
+	put(&s->slot->now_ns, now_ns());
+	return bytes;
+}
+
+static void tell_policy(struct run_slot *slot, const struct uhmm_policy_stats *now)
+{
+	put(&slot->limit, now->limit_bytes);
+	put(&slot->resident, now->resident_bytes);
+	put(&slot->resident_max, now->resident_max_bytes);
+	put(&slot->evicted, now->evicted_bytes);
+	put(&slot->zero, now->zero_bytes);
+	put(&slot->waits, now->waits);
+	put(&slot->wait_ns, now->wait_ns);
+	put(&slot->over, now->over);
+	put(&slot->stuck, now->stuck);
+	put(&slot->full, now->full);
+	put(&slot->laps, now->laps);
+	put(&slot->parked, now->parked);
+	put(&slot->park_returned, now->park_returned);
+	put(&slot->busy_device, now->busy_device);
+	put(&slot->busy_ns, now->busy_ns);
+}
+
+static void tell_all(struct run_share *s)
+{
+	struct uhmm_stats st = { .sz = sizeof(st) };
+	struct run_slot *slot = s->slot;
+
+	if (!uhmm_stats(s->space, &st)) {
+		put(&slot->came_home, st.fault_bytes + st.to_system_bytes);
+		put(&slot->faults, st.faults);
+		put(&slot->fault_ns_p50, st.fault_ns_p50);
+		put(&slot->fault_ns_p99, st.fault_ns_p99);
+		put(&slot->fault_ns_max, st.fault_ns_max);
+		put(&slot->lost, st.fault_lost);
+		put(&slot->pool, st.pool_bytes);
+		put(&slot->metadata, st.metadata_bytes);
+	}
+	for (unsigned i = 0; i < s->nr_devices; i++) {
+		struct uhmm_device_info info = { .sz = sizeof(info) };
+
+		if (uhmm_device_query(s->device[i], &info))
+			continue;
+		put(&slot->used[i], info.used_bytes);
+		put(&slot->size[i], info.size_bytes);
+	}
+	put(&slot->now_ns, now_ns());
+}
+
+/* Those that have died without a word hold nothing. */
+static void check_others(struct run_share *s)
+{
+	for (unsigned i = 0; i < RUN_SLOTS; i++) {
+		struct run_slot *other = &s->file->slot[i];
+		int64_t pid = atomic_load(&other->pid);
+
+		if (pid && other != s->slot && !run_slot_lives(other))
+			(void)atomic_compare_exchange_strong(&other->pid, &pid, 0);
+	}
+}
+
+static uint64_t share_of(struct run_share *s, uint64_t mine)
+{
+	uint64_t sum = mine, managed = 1, limit = s->file->limit, share;
+
+	for (unsigned i = 0; i < RUN_SLOTS; i++) {
+		struct run_slot *other = &s->file->slot[i];
+
+		if (other == s->slot || !atomic_load_explicit(&other->pid, memory_order_relaxed))
+			continue;
+		sum += get(&other->resident);
+		managed += get(&other->managed) == 1;
+	}
+	if (sum <= limit)
+		share = mine + (limit - sum) / managed;
+	else
+		share = (uint64_t)((double)limit * (double)mine / (double)sum);
+	return share < UHMM_POLICY_LIMIT_MIN ? UHMM_POLICY_LIMIT_MIN : share;
+}
+
+uint64_t run_share_round(void *ctx, const struct uhmm_policy_stats *now)
+{
+	struct run_share *s = ctx;
+	uint64_t t = now_ns();
+
+	tell_policy(s->slot, now);
+	if (t >= s->next_tell_ns) {
+		tell_all(s);
+		s->next_tell_ns = t + TELL_NS;
+	}
+	if (t >= s->next_check_ns) {
+		check_others(s);
+		s->next_check_ns = t + CHECK_NS;
+	}
+	return share_of(s, now->resident_bytes);
+}
+
+void run_share_end(const char *path)
+{
+	if (!self || self_pid != getpid() || atomic_load(&self->slot->pid) != getpid())
+		return;
+	if (atomic_load(&self->slot->managed) == 1)
+		tell_all(self);
+	run_report_end(self->file, self->slot);
+	if (run_slot_drop(self->file, self->slot) && path)
+		unlink(path);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TOOLS_RUN_SHARE_H
+#define TOOLS_RUN_SHARE_H
+
+/* This process's part in a run: its slot, what it tells there, and how much of the limit it may take. */
+
+#include "tools/run_file.h"
+#include "uhmm/uhmm.h"
+
+struct run_share {
+	struct run_file *file;
+	struct run_slot *slot;
+	struct uhmm_space *space;
+	struct uhmm_device *device[RUN_DEVICES];
+	unsigned nr_devices;
+	uint64_t next_check_ns;    /* of who of the others still lives */
+	uint64_t next_tell_ns;
+	int statm;
+};
+
+/* For this process, once; NULL when there is no slot. */
+struct run_share *run_share_make(struct run_file *file);
+
+/* In a child of fork: all of it is the parent's. */
+void run_share_forget(void);
+
+/* Before there is a policy: how much private memory this process has, told to the others too. */
+uint64_t run_share_tell(struct run_share *s);
+
+uhmm_policy_round_fn run_share_round;
+
+/* The process ends. */
+void run_share_end(const char *path);
+
+#endif
