@@ -2,13 +2,15 @@
 /*
  * One walk against two. A range that is absent, wholly or by half, is sent to the device as it is: what is present
  * travels and what is absent is taken in the same pass, as folios that the device clears. The other way is what a program
- * does that lets absent pages fault in first: MADV_POPULATE_WRITE, then the same call. The two take turns on new memory
- * each time, and which of them begins changes from round to round.
+ * does that lets absent pages fault in first: MADV_POPULATE_WRITE, then the same call. Beside them, the floor: what is
+ * present copied and what is absent cleared by as many threads, in memory that is there already, with no page taken from
+ * anybody. The three take turns on new memory each time, and which of them begins changes from round to round.
  *
  * The contents are compared after coming home, out of the timing: what was written where pages were present, zeros
  * elsewhere.
  */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,30 +18,33 @@
 #include "tools/bench.h"
 #include "tools/clock.h"
 #include "tools/cmd.h"
+#include "tools/crew.h"
 #include "tools/say.h"
 #include "tools/size.h"
 #include "tools/term.h"
+#include "uhmm/driver.h"
 
 #define BASE_MAX_BYTES ((uint64_t)64 << 20) /* single pages take their time */
 #define WORDS_PER_PAGE (UHMM_PAGE_BYTES / sizeof(uint64_t))
 
-enum way { ONE_WALK, POPULATE_FIRST, NR_WAYS };
+enum way { ONE_WALK, POPULATE_FIRST, BYTES_ALONE, NR_WAYS };
 
-static const char *const way_names[NR_WAYS] = { "one_walk", "populate_first" };
+static const char *const way_names[NR_WAYS] = { "one_walk", "populate_first", "bytes_alone" };
 
 /* What is present: of every two units the first, or nothing when unit_bytes is 0. */
 static const struct pattern {
 	const char *name;
 	uint64_t unit_bytes;
 	enum region_pages pages; /* single pages are present where no THP can be */
-	const char *figure, *words;
+	const char *figure, *words, *floor;
 } patterns[] = {
 	{ "absent", 0, REGION_HUGE, "absent_ratio",
-	  "\nnever touched:                   one walk takes %.2f of the time of populating first (wanted: at most 0.60)" },
+	  "\nnever touched:                   one walk takes %.2f of the time of populating first (wanted: at most 0.60)",
+	  "absent_floor" },
 	{ "half_blocks", UHMM_BLOCK_BYTES, REGION_HUGE, "half_blocks_ratio",
-	  "every second 2 MiB present:      %.2f (wanted: at most 0.60)" },
+	  "every second 2 MiB present:      %.2f (wanted: at most 0.60)", "half_blocks_floor" },
 	{ "half_pages", UHMM_PAGE_BYTES, REGION_BASE, "half_pages_ratio",
-	  "every second base page present:  %.2f" },
+	  "every second base page present:  %.2f (wanted: at most 0.60)", "half_pages_floor" },
 };
 
 #define NR_PATTERNS (sizeof(patterns) / sizeof(patterns[0]))
@@ -88,6 +93,53 @@ static int populate(const struct region *r)
 	return -errno;
 }
 
+/* The floor: the bytes of a range, by pieces of 2 MiB. */
+struct bytes_alone {
+	const struct pattern *pattern;
+	const struct region *from, *to;
+	_Atomic uint64_t next; /* first byte that nobody has taken */
+};
+
+static void bytes_part(void *arg, unsigned index, unsigned nr)
+{
+	struct bytes_alone *a = arg;
+	uint64_t unit = a->pattern->unit_bytes && a->pattern->unit_bytes < UHMM_BLOCK_BYTES ? a->pattern->unit_bytes : UHMM_BLOCK_BYTES;
+	uint64_t at;
+
+	(void)index;
+	(void)nr;
+	while ((at = atomic_fetch_add(&a->next, UHMM_BLOCK_BYTES)) < a->from->bytes)
+		for (uint64_t end = at + UHMM_BLOCK_BYTES; at < end; at += unit) {
+			if (is_present(a->pattern, at))
+				uhmm_copy(a->to->mem + at, a->from->mem + at, unit);
+			else
+				memset(a->to->mem + at, 0, unit);
+		}
+}
+
+struct floor {
+	struct crew *crew;
+	struct region store;
+};
+
+static int floor_init(struct floor *t, const struct bench *b, const struct pattern *p)
+{
+	t->crew = NULL;
+	if (region_init(&t->store, pattern_bytes(b, p), REGION_HUGE))
+		return -ENOMEM;
+	memset(t->store.mem, 1, t->store.bytes); /* there from the start, as the device's memory is */
+	if (!crew_create(&t->crew, b->rig.copy_threads))
+		return 0;
+	region_fini(&t->store);
+	return -ENOMEM;
+}
+
+static void floor_fini(struct floor *t)
+{
+	crew_destroy(t->crew);
+	region_fini(&t->store);
+}
+
 static int send(struct bench *b, enum way way, struct region *r, struct series *s, unsigned *ret_order)
 {
 	uint64_t start = clock_ns();
@@ -102,7 +154,7 @@ static int send(struct bench *b, enum way way, struct region *r, struct series *
 	return 0;
 }
 
-static int trip(struct bench *b, const struct pattern *p, enum way way, struct series *s, unsigned *ret_order)
+static int trip(struct bench *b, const struct pattern *p, enum way way, struct floor *t, struct series *s, unsigned *ret_order)
 {
 	struct uhmm_result moved;
 	struct region r;
@@ -110,6 +162,13 @@ static int trip(struct bench *b, const struct pattern *p, enum way way, struct s
 	if (region_init(&r, pattern_bytes(b, p), p->pages))
 		return -ENOMEM;
 	fill(p, &r);
+	if (way == BYTES_ALONE) {
+		struct bytes_alone a = { p, &r, &t->store, 0 };
+
+		series_call(s, r.bytes, crew_run(t->crew, b->rig.copy_threads, bytes_part, &a));
+		region_fini(&r);
+		return 0;
+	}
 	if (send(b, way, &r, s, ret_order) || rig_to_system(&b->rig, &r, &moved) < 0 || !is_intact(p, &r)) {
 		region_fini(&r);
 		return -EIO;
@@ -122,24 +181,29 @@ static int run_rounds(struct bench *b, const struct pattern *p, struct series s[
 {
 	uint64_t bytes = pattern_bytes(b, p);
 	char what[64], size[SIZE_CHARS];
+	struct floor t;
+	int r = floor_init(&t, b, p);
 
 	snprintf(what, sizeof(what), "%s, %s", p->name, size_print(bytes, size));
-	for (unsigned round = 0; round <= b->rounds; round++) {
+	for (unsigned round = 0; !r && round <= b->rounds; round++) {
 		term_progress(what, bytes * round, bytes * (b->rounds + 1));
-		for (unsigned i = 0; i < NR_WAYS; i++) {
+		for (unsigned i = 0; !r && i < NR_WAYS; i++) {
 			enum way way = (round + i) % NR_WAYS;
 
-			if (trip(b, p, way, &s[way], &order[way]))
-				return -EIO;
+			r = trip(b, p, way, &t, &s[way], &order[way]);
 		}
 		for (unsigned i = 0; round == 0 && i < NR_WAYS; i++)
 			series_forget(&s[i]);
 	}
 	term_clear();
-	return 0;
+	if (t.crew)
+		floor_fini(&t);
+	return r;
 }
 
-static double print_rows(struct bench *b, const struct pattern *p, struct series s[NR_WAYS], const unsigned order[NR_WAYS])
+/* The median times over that of populating first. */
+static void print_rows(struct bench *b, const struct pattern *p, struct series s[NR_WAYS], const unsigned order[NR_WAYS],
+		       double ratio[NR_WAYS])
 {
 	double us[NR_WAYS];
 
@@ -155,11 +219,12 @@ static double print_rows(struct bench *b, const struct pattern *p, struct series
 
 		us[way] = bench_row(b, row, &s[way])->us_p50;
 	}
-	return us[POPULATE_FIRST] > 0 ? us[ONE_WALK] / us[POPULATE_FIRST] : 0;
+	for (int way = 0; way < NR_WAYS; way++)
+		ratio[way] = us[POPULATE_FIRST] > 0 ? us[way] / us[POPULATE_FIRST] : 0;
 }
 
-/* Return: 0 with the ratio of the median times, or a negative errno after saying why. */
-static int measure(struct bench *b, const struct pattern *p, double *ret_ratio)
+/* Return: 0 with the ratios of the median times, or a negative errno after saying why. */
+static int measure(struct bench *b, const struct pattern *p, double ratio[NR_WAYS])
 {
 	struct series s[NR_WAYS] = { 0 };
 	unsigned order[NR_WAYS] = { 0 };
@@ -170,7 +235,7 @@ static int measure(struct bench *b, const struct pattern *p, double *ret_ratio)
 	if (!r)
 		r = run_rounds(b, p, s, order);
 	if (!r)
-		*ret_ratio = print_rows(b, p, s, order);
+		print_rows(b, p, s, order, ratio);
 	for (int way = 0; way < NR_WAYS; way++)
 		series_fini(&s[way]);
 	return r;
@@ -178,18 +243,21 @@ static int measure(struct bench *b, const struct pattern *p, double *ret_ratio)
 
 int bench_onewalk(struct bench *b)
 {
-	struct figure figures[NR_PATTERNS + 1] = { 0 };
+	struct figure figures[2 * NR_PATTERNS + 1] = { 0 };
 	int status;
 
 	b->max_bytes = size_round_up(b->max_bytes, 2 * UHMM_BLOCK_BYTES); /* half of it is whole blocks */
-	status = rig_open(&b->rig, b->spec, b->max_bytes, 2 * b->max_bytes);
+	status = rig_open(&b->rig, b->spec, b->max_bytes, 3 * b->max_bytes);
 	if (status != EXIT_DONE)
 		return status;
 	for (size_t i = 0; i < NR_PATTERNS && status == EXIT_DONE; i++) {
-		figures[i].name = patterns[i].figure;
-		figures[i].words = patterns[i].words;
-		if (measure(b, &patterns[i], &figures[i].value))
+		double ratio[NR_WAYS] = { 0 };
+
+		if (measure(b, &patterns[i], ratio))
 			status = EXIT_FAILED;
+		figures[2 * i] = (struct figure){ .name = patterns[i].figure, .value = ratio[ONE_WALK], .words = patterns[i].words };
+		figures[2 * i + 1] = (struct figure){ .name = patterns[i].floor, .value = ratio[BYTES_ALONE],
+						      .words = "    the bytes alone, nothing taken:  %.2f" };
 	}
 	if (status == EXIT_DONE)
 		bench_summary(b, b->max_bytes, figures);

@@ -166,6 +166,20 @@ static void hear(void *ctx, enum uhmm_log_level level, const char *message)
 		snprintf(heard, sizeof(heard), "%s", message);
 }
 
+/* What a driver is tried with: little, and nothing that stays. */
+static const struct { const char *driver, *options; } tries[] = {
+	{ "emu", ":size=16M" }, { "zstd", ":size=16M" }, { "lz4", ":size=16M" }, { "file", ":/tmp,size=16M" },
+	{ "faulty", "+emu:size=16M" }, { "slow", "+emu:size=16M" }, { "trace", "+emu:size=16M" },
+};
+
+static const char *options_for(const struct uhmm_driver *driver)
+{
+	for (size_t i = 0; i < sizeof(tries) / sizeof(*tries); i++)
+		if (!strcmp(tries[i].driver, driver->name))
+			return tries[i].options;
+	return ":";
+}
+
 static void try_device(struct report *rep, struct uhmm_space *space, const struct uhmm_driver *driver)
 {
 	char spec[64], size[SIZE_CHARS];
@@ -174,7 +188,7 @@ static void try_device(struct report *rep, struct uhmm_space *space, const struc
 	int r;
 
 	heard[0] = '\0';
-	snprintf(spec, sizeof(spec), "%s:%s", driver->name, strcmp(driver->name, "emu") ? "" : "size=16M");
+	snprintf(spec, sizeof(spec), "%s%s", driver->name, options_for(driver));
 	r = uhmm_device_open(space, spec, &dev);
 	if (!r) {
 		uhmm_device_query(dev, &info);
@@ -184,8 +198,8 @@ static void try_device(struct report *rep, struct uhmm_space *space, const struc
 		report_add(rep, FOUND_DEGRADED, "device", "see uhmm(7) for what the driver needs", "%s: %s", spec,
 			   heard[0] ? heard : uhmm_strerror(r));
 	else
-		report_add(rep, FOUND_OK, "device", NULL, "%s opens, %s (%s)", spec, size_print(info.size_bytes, size),
-			   driver->summary);
+		report_add(rep, FOUND_OK, "device", NULL, "%s opens, %s (%s)%s%s", spec, size_print(info.size_bytes, size),
+			   driver->summary, heard[0] ? "; " : "", heard);
 }
 
 void doctor_devices(struct report *rep)

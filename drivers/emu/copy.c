@@ -47,10 +47,12 @@ static int copy_now(struct emu *e, const struct uhmm_seg *segs, unsigned nr, boo
 
 		if (segs[i].offset + segs[i].bytes > e->size)
 			return -EINVAL;
-		if (out)
+		if (out) {
 			uhmm_copy(segs[i].host, mine, segs[i].bytes);
-		else
+		} else {
+			emu_touch(e, segs[i].offset, segs[i].bytes);
 			uhmm_copy(mine, segs[i].host, segs[i].bytes);
+		}
 		bytes += segs[i].bytes;
 	}
 	if (began) {
@@ -154,9 +156,6 @@ int emu_engine_start(struct emu *e)
 	sigset_t all, before;
 	int err;
 
-	e->seg_memory = calloc(EMU_QUEUE * EMU_SEGS, sizeof(*e->seg_memory));
-	if (!e->seg_memory)
-		return -ENOMEM;
 	for (unsigned i = 0; i < EMU_QUEUE; i++)
 		e->queue[i].segs = e->seg_memory + i * EMU_SEGS;
 	pthread_mutex_init(&e->lock, NULL);
@@ -167,8 +166,6 @@ int emu_engine_start(struct emu *e)
 	err = pthread_create(&e->engine, NULL, engine, e);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	e->engine_runs = !err;
-	if (err)
-		free(e->seg_memory);
 	return -err;
 }
 
@@ -181,7 +178,6 @@ void emu_engine_stop(struct emu *e)
 	pthread_cond_signal(&e->posted);
 	pthread_mutex_unlock(&e->lock);
 	pthread_join(e->engine, NULL);
-	free(e->seg_memory);
 }
 
 /* ---- the callbacks ---- */

@@ -57,26 +57,19 @@ static uint32_t parse_orders(const char *text)
 static int emu_open(const char *options, struct uhmm_driver_props *ret_props, void **ret_ctx, char *ret_why,
 		    size_t why_bytes)
 {
-	struct emu *e = calloc(1, sizeof(*e));
+	struct emu asked = { .size = UINT64_C(1) << 30, .orders = "all" }, *e = &asked;
 	uint32_t orders = 0;
-	int r;
+	int r = spec_parse(options, keys, e, ret_why, why_bytes);
 
-	if (!e)
-		return -ENOMEM;
-	e->size = UINT64_C(1) << 30;
-	strcpy(e->orders, "all");
-	r = spec_parse(options, keys, e, ret_why, why_bytes);
 	if (!r && (!e->size || !block_aligned(e->size)))
 		r = err_why(ret_why, why_bytes, -EINVAL, "size must be a multiple of 2M, at least 2M");
 	if (!r && !(orders = parse_orders(e->orders)))
 		r = err_why(ret_why, why_bytes, -EINVAL, "orders=%s is not all, ends, or numbers from 0 to 9 with 0 among them, "
 							 "joined by +", e->orders);
 	if (!r)
-		r = emu_memory_open(e, ret_why, why_bytes);
-	if (r) {
-		free(e);
+		r = emu_memory_open(&e, ret_why, why_bytes);
+	if (r)
 		return r;
-	}
 	e->alloc_failures = (int64_t)e->fail_alloc;
 	e->copy_in_failures = (int64_t)e->fail_copy_in;
 	e->copy_out_failures = (int64_t)e->fail_copy_out;
@@ -84,7 +77,6 @@ static int emu_open(const char *options, struct uhmm_driver_props *ret_props, vo
 		r = emu_engine_start(e);
 		if (r) {
 			emu_memory_close(e);
-			free(e);
 			return r;
 		}
 	}
@@ -103,7 +95,6 @@ static void emu_close(void *ctx)
 		return;
 	emu_engine_stop(e);
 	emu_memory_close(e);
-	free(e);
 }
 
 const struct uhmm_driver uhmm_driver_emu = {
@@ -117,4 +108,5 @@ const struct uhmm_driver uhmm_driver_emu = {
 	.fence_wait = emu_fence_wait,
 	.clear = emu_clear,
 	.folio_alloc = emu_folio_alloc,
+	.host_bytes = emu_host_bytes,
 };

@@ -36,21 +36,30 @@ struct emu {
 	/* atomic: how many more shall fail */
 	_Atomic int64_t alloc_failures, copy_in_failures, copy_out_failures;
 
+	/* atomic: 1 for each 2 MiB that has been used, and how many bytes these are */
+	_Atomic uint8_t *touched;
+	_Atomic uint64_t touched_bytes;
+
 	/* guarded by lock */
 	pthread_mutex_t lock;
 	pthread_cond_t posted, finished;
 	struct emu_copy queue[EMU_QUEUE];
-	struct uhmm_seg *seg_memory;
+	struct uhmm_seg *seg_memory; /* EMU_QUEUE * EMU_SEGS */
 	uint64_t last_copy;
 	int stop, engine_runs;
 	pthread_t engine;
 };
 
 /* memory.c */
-int emu_memory_open(struct emu *e, char *ret_why, size_t why_bytes);
+/* *@e is what was asked for; it becomes the device, in memory that is never the program's. */
+int emu_memory_open(struct emu **e, char *ret_why, size_t why_bytes);
 void emu_memory_close(struct emu *e);
 int emu_folio_alloc(void *ctx, uint64_t offset, unsigned order);
 int emu_clear(void *ctx, uint64_t offset, uint64_t bytes);
+uint64_t emu_host_bytes(void *ctx);
+
+/* The bytes at @offset are about to be written. */
+void emu_touch(struct emu *e, uint64_t offset, uint64_t bytes);
 
 /* Is this call one of those that shall fail? */
 bool emu_take_failure(_Atomic int64_t *left);

@@ -11,7 +11,7 @@ extern "C" {
 /**
  * uhmm_device_open() - open a device and attach it to a space
  * @space:   an open space
- * @spec:    "driver:key=value,key=value", e.g. "emu:size=1G,latency=20us"; uhmm.7 lists drivers and keys
+ * @spec:    "driver:key=value,key=value", e.g. "emu:size=1G,latency=20us"; uhmm-devices.7 lists them
  * @ret_dev: the device
  *
  * Return: 0;
@@ -29,7 +29,8 @@ UHMM_API int uhmm_device_open(struct uhmm_space *space, const char *spec, struct
  * @dev: an open device, or NULL
  *
  * Return: 0; or what the driver said when it could not give its bytes back (-EIO, ...), or -ENOMEM when the host had
- * no memory for them: the device then stays open and keeps them.
+ * no memory for them: the device then stays open and keeps them. -EBUSY when a migration by hand (migrate.h) has not been
+ * finalized, or a folio of uhmm_folio_alloc() not been freed.
  * Context: any thread, may block; no other call may name @dev meanwhile.
  * Since: 0.1
  */
@@ -46,6 +47,7 @@ struct uhmm_device_info {
 	uint64_t folios[UHMM_NR_ORDERS];  /* allocated folios by order */
 	uint64_t metadata_bytes;          /* what uhmm keeps in host memory to manage it */
 	uint64_t open_ns;                 /* how long the library's own part of opening took */
+	uint64_t host_bytes;              /* host memory that its contents cost now: 0 unless the device is made of RAM */
 };
 
 /**

@@ -14,7 +14,8 @@
  *   that several copy_outs may overlap: a process and its child after fork(2) read the same folio;
  * - it holds none of uhmm's locks, and must not call uhmm_to_device() and its like;
  * - it may run in a fault thread, while the program's threads wait for it - one of them perhaps inside malloc(): it
- *   must not call malloc(), nor touch memory that was given to uhmm. What it needs it allocates in open();
+ *   must not call malloc(), nor touch memory that was given to uhmm - malloc()'s own may be. What it needs it takes from
+ *   uhmm_host_alloc() and its like in open(), its context too;
  * - a failure is a negative errno and leaves things as they were: uhmm keeps the source until a copy has succeeded.
  *
  * "emu" (drivers/emu) is the specification: what is not said here is what emu does.
@@ -98,7 +99,19 @@ struct uhmm_driver {
 	 * Context: any thread, fault thread; must not block: a block's lock is held.
 	 */
 	void (*folio_split)(void *ctx, uint64_t head, unsigned old_order, uint64_t piece, unsigned new_order);
+
+	/* ---- A driver whose sz ends here is valid: what follows counts as 0. ---- */
+
+	/* Optional (NULL: 0): how many bytes of host memory stand for what is on the device now, the driver's own tables
+	 * included: for a device that is made of RAM. A look that may be stale. Context: any thread; must not block. */
+	uint64_t (*host_bytes)(void *ctx);
+
+	uint32_t flags; /* UHMM_DRIVER_* */
+	uint32_t reserved;
 };
+
+/* It wraps another device: its specs are "name+OTHER:options", and open() gets "OTHER:options". */
+#define UHMM_DRIVER_HOOK (1u << 0)
 
 /**
  * uhmm_driver_add() - make a driver known, so that uhmm_device_open() finds it by its name
@@ -121,6 +134,19 @@ UHMM_API int uhmm_driver_add(const struct uhmm_driver *driver);
 UHMM_API const struct uhmm_driver *uhmm_driver_get(unsigned n);
 
 /**
+ * uhmm_driver_find() - the driver that a spec names, for a hook that opens what it wraps
+ * @spec:        "name:options", "name" or, for a hook, "name+SPEC"
+ * @ret_options: what its open() wants: the part of @spec after the colon, or after the plus
+ * @ret_why:     a sentence for people when there is none, of @why_bytes; may be NULL with 0
+ *
+ * Return: the driver; or NULL, with @ret_options untouched.
+ * Context: any thread.
+ * Since: 0.1
+ */
+UHMM_API const struct uhmm_driver *uhmm_driver_find(const char *spec, const char **ret_options, char *ret_why,
+						    size_t why_bytes);
+
+/**
  * uhmm_host_alloc() - host memory that uhmm never looks after, for a driver's own use
  * @bytes: a multiple of 2 MiB
  *
@@ -131,6 +157,31 @@ UHMM_API const struct uhmm_driver *uhmm_driver_get(unsigned n);
  * Since: 0.1
  */
 UHMM_API void *uhmm_host_alloc(size_t bytes);
+
+/**
+ * uhmm_host_reserve() - as uhmm_host_alloc(), but in base pages, and aligned to 4096 only
+ * @bytes: a multiple of 2 MiB
+ *
+ * For what is used here and there, or given back in small parts by uhmm_host_discard(): 4 KiB is the unit in which it
+ * costs anything.
+ *
+ * Return: the memory, zeros; or NULL.
+ * Context: any thread.
+ * Since: 0.1
+ */
+UHMM_API void *uhmm_host_reserve(size_t bytes);
+
+/**
+ * uhmm_host_discard() - let go of the contents of a part of such memory: it costs nothing then, and reads as zeros
+ * @mem:   a multiple of 4096, in memory of uhmm_host_alloc() or uhmm_host_reserve()
+ * @bytes: a multiple of 4096
+ *
+ * Of uhmm_host_alloc()'s memory whole 2 MiB should go: a part makes the kernel break up the huge page first.
+ *
+ * Context: any thread, fault thread.
+ * Since: 0.1
+ */
+UHMM_API void uhmm_host_discard(void *mem, size_t bytes);
 
 /** uhmm_host_free() - give it back; NULL is fine. Context: any thread. Since: 0.1 */
 UHMM_API void uhmm_host_free(void *mem, size_t bytes);

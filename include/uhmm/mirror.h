@@ -99,7 +99,8 @@ UHMM_API int uhmm_device_snapshot(struct uhmm_device *dev, const void *start, si
  *
  * By the device's memory, wherever in the program its pages belong, exclusive ones too.
  *
- * Return: 0; -ENODEV; -EPERM in a child of the opener; -ENOMEM; or what the driver said: what it could not give back is still
+ * Return: 0; -ENODEV; -EPERM in a child of the opener; -ENOMEM; -EBUSY while a migration by hand has some of it (migrate.h); or
+ * what the driver said: what it could not give back is still
  * there.
  * Since: 0.1
  */

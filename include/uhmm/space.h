@@ -67,7 +67,8 @@ UHMM_API int uhmm_open(const struct uhmm_space_opts *opts, struct uhmm_space **r
  * Every device of the space is closed too. If a device cannot give its bytes back the space stays open, so that
  * they can be asked for again.
  *
- * Return: 0; -EIO or what the driver said, the space then is still open; -EPERM in a child of the opener.
+ * Return: 0; -EIO or what the driver said, the space then is still open; -EBUSY, still open too, when there are notifiers or
+ * migrations that have not been ended (range.h, migrate.h); -EPERM in a child of the opener.
  * Context: any thread, may block; no other call on @space may be in progress.
  * Since: 0.1
  */

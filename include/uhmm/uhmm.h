@@ -17,10 +17,13 @@
 
 #include "uhmm/device.h"
 #include "uhmm/error.h"
+#include "uhmm/migrate.h"
 #include "uhmm/mirror.h"
 #include "uhmm/policy.h"
+#include "uhmm/range.h"
 #include "uhmm/space.h"
 #include "uhmm/stats.h"
+#include "uhmm/walk.h"
 
 #define UHMM_VERSION_MAJOR 0
 #define UHMM_VERSION_MINOR 1

@@ -10,6 +10,7 @@
 
 #include "fault/fault.h"
 #include "migrate/jobs.h"
+#include "migrate/manual.h"
 #include "migrate/migrate.h"
 #include "mirror/mirror.h"
 #include "policy/policy.h"
@@ -28,6 +29,7 @@ struct uhmm_space {
 	struct faults faults;
 	struct jobs jobs;
 	struct mirror mirror;
+	struct manuals manuals;
 	uint64_t pool_bytes;
 	struct policy *policy; /* NULL until there is one; then memory of our own, until the space is closed */
 
@@ -54,6 +56,15 @@ int check_process(const char *call, const struct uhmm_space *space);
 /* Is @dev an open device of @space? Return: 0 or -ENODEV, said. */
 int check_device(const char *call, const struct uhmm_space *space, const struct uhmm_device *dev);
 
+/* Copies a tally to the caller's structure, as far as that knows it; NULL is fine. */
+void fill_result(const struct tally *t, struct uhmm_result *ret);
+
+/* Does [mem, mem + bytes) touch [start, end)? */
+static inline bool overlaps(const void *mem, uint64_t bytes, uint64_t start, uint64_t end)
+{
+	return (uintptr_t)mem < end && (uintptr_t)mem + bytes > start;
+}
+
 /* The device at @index, or NULL. */
 struct uhmm_device *device_handle(struct uhmm_space *space, unsigned index);
 
@@ -62,6 +73,11 @@ int device_open_locked(struct uhmm_space *space, const char *spec, struct uhmm_d
 
 /* Brings home what is on it, again and again until nothing is. Return: 0, or why something stayed. */
 int device_empty(struct uhmm_space *space, struct device *dev);
+
+/* What the table and the kernel say, in the words of uhmm_query() and uhmm_walk(). @e: DEVICE or MIGRATING. @ret_dev: NULL
+ * where there is none. @bits: PM_*. */
+enum uhmm_where where_away(struct uhmm_space *space, struct entry e, struct uhmm_device **ret_dev);
+enum uhmm_where where_in_system(uint32_t bits);
 
 /* The built-in drivers, made known at the first need. */
 void drivers_init(void);

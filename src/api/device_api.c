@@ -73,14 +73,17 @@ int uhmm_device_open(struct uhmm_space *space, const char *spec, struct uhmm_dev
 /* What is in flight to it ends up there or at home; so it is emptied until nothing is allocated, or a round brings back nothing. */
 int device_empty(struct uhmm_space *space, struct device *dev)
 {
+	_Atomic uint64_t *loose = &space->manuals.loose.bytes[dev->index];
 	struct tally t;
 
+	if (atomic_load(&space->manuals.nr_on[dev->index]))
+		return -EBUSY; /* a migration by hand has some in its hands, perhaps this very thread's */
 	for (;;) {
 		uint64_t before;
 
 		children_await(&space->faults.children); /* what is lent to them is not freed */
 		before = buddy_used_bytes(&dev->buddy);
-		if (!before)
+		if (before <= atomic_load(loose))
 			break;
 
 		jobs_run(&space->jobs, JOB_TO_SYSTEM, 0, UINT64_C(1) << TABLE_ADDRESS_BITS, dev, false, &t);
@@ -111,6 +114,11 @@ int uhmm_device_close(struct uhmm_device *dev)
 		r = check_device("uhmm_device_close", space, dev);
 	if (r)
 		return r;
+	if (atomic_load(&space->manuals.nr_on[dev->dev.index]) || atomic_load(&space->manuals.loose.bytes[dev->dev.index])) {
+		log_say(UHMM_LOG_ERROR, "device %s stays open: a migration has not been finalized, or a folio not been freed",
+			dev->dev.spec);
+		return -EBUSY;
+	}
 	r = close_companion(space, dev);
 	if (r)
 		return r;
@@ -127,6 +135,7 @@ int uhmm_device_close(struct uhmm_device *dev)
 	atomic_store_explicit(&space->migrator.devices[dev->dev.index], NULL, memory_order_release);
 	gate_await_events(&space->sp.gate); /* a child that is being born may borrow it, */
 	children_await(&space->faults.children);
+	children_forget_device(&space->faults.children, dev->dev.index);
 	device_close(&dev->dev);
 	mirror_forget(&space->mirror, dev->dev.index);
 	if (dev->companion_of)
@@ -161,6 +170,7 @@ int uhmm_device_query(struct uhmm_device *dev, struct uhmm_device_info *ret)
 		info.folios[k] = counter_get(&d->buddy.nr_folios[k]);
 	info.metadata_bytes = buddy_metadata_bytes(&d->buddy);
 	info.open_ns = d->open_ns;
+	info.host_bytes = device_host_bytes(d);
 	memcpy(ret, &info, ret->sz < sizeof(info) ? ret->sz : sizeof(info));
 	return 0;
 }

@@ -4,9 +4,13 @@
 #include "base/err.h"
 #include "device/registry.h"
 
-extern const struct uhmm_driver uhmm_driver_emu;
+extern const struct uhmm_driver uhmm_driver_emu, uhmm_driver_faulty, uhmm_driver_file, uhmm_driver_lz4, uhmm_driver_slow,
+	uhmm_driver_trace, uhmm_driver_zstd;
 
-static const struct uhmm_driver *const built_in[] = { &uhmm_driver_emu };
+static const struct uhmm_driver *const built_in[] = {
+	&uhmm_driver_emu, &uhmm_driver_zstd, &uhmm_driver_lz4, &uhmm_driver_file,
+	&uhmm_driver_faulty, &uhmm_driver_slow, &uhmm_driver_trace,
+};
 
 static void add_all(void)
 {
@@ -31,4 +35,14 @@ const struct uhmm_driver *uhmm_driver_get(unsigned n)
 {
 	drivers_init();
 	return registry_get(n);
+}
+
+const struct uhmm_driver *uhmm_driver_find(const char *spec, const char **ret_options, char *ret_why, size_t why_bytes)
+{
+	if (!spec || !ret_options) {
+		err_why(ret_why, why_bytes, 0, "the spec and the place for the options must not be NULL");
+		return NULL;
+	}
+	drivers_init();
+	return registry_find(spec, ret_options, ret_why, why_bytes);
 }

@@ -18,6 +18,7 @@
  *
  * The child has none of our threads. It may open a space of its own.
  */
+#include <errno.h>
 #include <sched.h>
 #include <string.h>
 #include <unistd.h>
@@ -107,12 +108,24 @@ static void home_wiped(void *ctx, uint64_t start, uint64_t end)
 	jobs_run(&s->jobs, JOB_TO_SYSTEM, start, end, NULL, true, &t);
 }
 
+/* This wants a descriptor. Without: what shall be wiped may be anywhere. */
+static void home_all_wiped(struct uhmm_space *s)
+{
+	int r = procmap_for_wiped(home_wiped, s);
+
+	if ((r == -EMFILE || r == -ENFILE) && faults_give_up_spare(&s->faults))
+		r = procmap_for_wiped(home_wiped, s);
+	if (r)
+		home_wiped(s, 0, EVERYTHING);
+	faults_refill_spares(&s->faults);
+}
+
 static void before_served_fork(struct uhmm_space *s)
 {
 	children_await(&s->faults.children); /* or this child would inherit the descriptor that watches another */
 	home_exclusive(s);
 	if (migrator_used_bytes(&s->migrator))
-		(void)procmap_for_wiped(home_wiped, s);
+		home_all_wiped(s);
 	if (!nr_settled)
 		nr_settled = map_shared(PAGE_BYTES);
 	nr_forks++;
@@ -131,6 +144,11 @@ void fork_await_settled(void)
 {
 	for (unsigned n = 0; server && nr_settled && atomic_load(nr_settled) < nr_forks && getppid() == server; n++)
 		thread_pause(n);
+	if (server) {
+		/* a process that serves children of its own does not count with its parent's counter */
+		nr_settled = NULL;
+		nr_forks = 0;
+	}
 	server = 0;
 }
 
@@ -142,7 +160,7 @@ static void bring_home(struct uhmm_space *s)
 
 	do {
 		jobs_run(&s->jobs, JOB_TO_SYSTEM, 0, EVERYTHING, NULL, true, &t);
-	} while (!t.error && migrator_used_bytes(&s->migrator));
+	} while (!t.error && manuals_away(&s->manuals));
 	if (!t.error)
 		return;
 	log_say(UHMM_LOG_ERROR, "fork: a device could not give back its pages (%s); the child will not have them",
@@ -160,7 +178,7 @@ static void before_fork(void)
 	s = space_current();
 	if (!s)
 		return;
-	jobs_pause(&s->jobs);
+	manuals_pause(&s->manuals);
 	if (s->sp.uffd.fork_events)
 		before_served_fork(s);
 	else

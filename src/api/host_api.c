@@ -10,6 +10,16 @@ void *uhmm_host_alloc(size_t bytes)
 	return bytes && block_aligned(bytes) ? map_own(bytes, MAP_OWN_HUGE) : NULL;
 }
 
+void *uhmm_host_reserve(size_t bytes)
+{
+	return bytes && block_aligned(bytes) ? map_own(bytes, MAP_OWN_SMALL) : NULL;
+}
+
+void uhmm_host_discard(void *mem, size_t bytes)
+{
+	(void)map_discard((uintptr_t)mem, bytes); /* refused, it merely costs on */
+}
+
 void uhmm_host_free(void *mem, size_t bytes)
 {
 	map_own_free(mem, bytes);

@@ -41,7 +41,7 @@ static uint64_t moved_bytes(const struct tally *t)
 	return bytes;
 }
 
-static void fill_result(const struct tally *t, struct uhmm_result *ret)
+void fill_result(const struct tally *t, struct uhmm_result *ret)
 {
 	struct uhmm_result full;
 	size_t sz;

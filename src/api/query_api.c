@@ -18,6 +18,29 @@ struct filler {
 	size_t max, nr;
 };
 
+enum uhmm_where where_away(struct uhmm_space *space, struct entry e, struct uhmm_device **ret_dev)
+{
+	struct uhmm_device *dev = NULL;
+	enum uhmm_where where = UHMM_WHERE_MOVING;
+
+	if (entry_state(e) == ENTRY_DEVICE) {
+		dev = device_handle(space, entry_device(e));
+		where = entry_has(e, ENTRY_LOST) ? UHMM_WHERE_LOST : UHMM_WHERE_DEVICE;
+	}
+	if (dev && dev->companion_of) {
+		dev = dev->companion_of;
+		where = UHMM_WHERE_EXCLUSIVE;
+	}
+	*ret_dev = dev;
+	return where;
+}
+
+enum uhmm_where where_in_system(uint32_t bits)
+{
+	return bits & PM_ZERO ? UHMM_WHERE_HOLE : bits & PM_PRESENT ? UHMM_WHERE_SYSTEM :
+	       bits & PM_SWAPPED ? UHMM_WHERE_SWAP : UHMM_WHERE_HOLE;
+}
+
 /* Return: false when there is no room for it. */
 static bool add(struct filler *f, uint64_t start, uint64_t end, enum uhmm_where where, unsigned order,
 		struct uhmm_device *dev)
@@ -45,11 +68,8 @@ static bool add_system(struct filler *f, uint64_t start, uint64_t end)
 		if (pagemap_scan(f->space->sp.pagemap_fd, start, end, runs, ARRAY_LEN(runs), &nr, &stop) || !nr)
 			return add(f, start, end, UHMM_WHERE_HOLE, 0, NULL);
 		for (unsigned i = 0; i < nr; i++) {
-			uint32_t bits = runs[i].bits;
-			enum uhmm_where where = bits & PM_ZERO ? UHMM_WHERE_HOLE :
-						bits & PM_PRESENT ? UHMM_WHERE_SYSTEM :
-						bits & PM_SWAPPED ? UHMM_WHERE_SWAP : UHMM_WHERE_HOLE;
-			unsigned order = where == UHMM_WHERE_SYSTEM && bits & PM_HUGE ? BLOCK_ORDER : 0;
+			enum uhmm_where where = where_in_system(runs[i].bits);
+			unsigned order = where == UHMM_WHERE_SYSTEM && runs[i].bits & PM_HUGE ? BLOCK_ORDER : 0;
 
 			if (!add(f, runs[i].start, runs[i].end, where, order, NULL))
 				return false;
@@ -62,18 +82,12 @@ static bool add_system(struct filler *f, uint64_t start, uint64_t end)
 static bool add_entry(struct filler *f, uint64_t start, uint64_t end, struct entry e)
 {
 	struct uhmm_device *dev;
+	enum uhmm_where where;
 
-	switch (entry_state(e)) {
-	case ENTRY_DEVICE:
-		dev = device_handle(f->space, entry_device(e));
-		if (dev && dev->companion_of)
-			return add(f, start, end, UHMM_WHERE_EXCLUSIVE, entry_order(e), dev->companion_of);
-		return add(f, start, end, entry_has(e, ENTRY_LOST) ? UHMM_WHERE_LOST : UHMM_WHERE_DEVICE, entry_order(e), dev);
-	case ENTRY_MIGRATING:
-		return add(f, start, end, UHMM_WHERE_MOVING, 0, NULL);
-	default:
+	if (entry_state(e) != ENTRY_DEVICE && entry_state(e) != ENTRY_MIGRATING)
 		return add_system(f, start, end);
-	}
+	where = where_away(f->space, e, &dev);
+	return add(f, start, end, where, where == UHMM_WHERE_MOVING ? 0 : entry_order(e), dev);
 }
 
 /* How far one word of the table speaks: a page where the block has a table, else to the end of the block. */

@@ -4,6 +4,7 @@
  * workers run on top of them.
  */
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -110,9 +111,12 @@ static int start(struct uhmm_space *s, const struct uhmm_space_opts *o)
 	r = faults_init(&s->faults, &s->migrator, o->fault_threads);
 	if (r)
 		goto fini_migrator;
-	r = jobs_init(&s->jobs, &s->migrator, o->copy_threads);
+	r = manuals_init(&s->manuals, &s->migrator, &s->jobs);
+	if (!r)
+		r = jobs_init(&s->jobs, &s->migrator, o->copy_threads);
 	if (!r)
 		return 0;
+	manuals_fini(&s->manuals);
 	faults_fini(&s->faults);
 fini_migrator:
 	migrator_fini(&s->migrator);
@@ -178,6 +182,14 @@ int uhmm_close(struct uhmm_space *space)
 	r = check_process("uhmm_close", space);
 	if (r)
 		return r;
+	if (atomic_load(&space->sp.notifiers.nr)) {
+		log_say(UHMM_LOG_ERROR, "uhmm_close(): %u notifiers have not been removed", atomic_load(&space->sp.notifiers.nr));
+		return -EBUSY;
+	}
+	if (atomic_load(&space->manuals.nr_open)) {
+		log_say(UHMM_LOG_ERROR, "uhmm_close(): %u migrations have not been finalized", atomic_load(&space->manuals.nr_open));
+		return -EBUSY;
+	}
 	(void)uhmm_policy_stop(space);
 	jobs_wait_detached(&space->jobs, NULL);
 	for (unsigned i = 1; i < MAX_DEVICES; i++) {
@@ -191,6 +203,10 @@ int uhmm_close(struct uhmm_space *space)
 	atomic_store(&current, NULL);
 	jobs_fini(&space->jobs);
 	vma_disarm_all(&space->sp);
+	/* a child of _Fork() may be about to be born, and would find nobody who serves it: those after it inherit no watch */
+	while (uffd_held_up(&space->sp.uffd, space->sp.canary))
+		sched_yield();
+	gate_await_events(&space->sp.gate);
 	/* nothing is away: faults that still come are touches of holes, which the kernel fills once nobody watches */
 	faults_fini(&space->faults);
 	if (space->policy) {
@@ -198,6 +214,7 @@ int uhmm_close(struct uhmm_space *space)
 		map_own_free(space->policy, sizeof(*space->policy));
 	}
 	mirror_fini(&space->mirror);
+	manuals_fini(&space->manuals);
 	migrator_fini(&space->migrator);
 	space_fini(&space->sp);
 	lock_fini(&space->lock);

@@ -67,7 +67,7 @@ int uhmm_stats(struct uhmm_space *space, struct uhmm_stats *ret)
 	read_counters(&s, &space->sp.counters);
 	s.pool_bytes = staging_pool_bytes(&space->migrator.staging);
 	s.pool_bytes_max = space->pool_bytes;
-	s.metadata_bytes = table_bytes(&space->sp.table);
+	s.metadata_bytes = table_bytes(&space->sp.table) + stamps_bytes(&space->sp.faulted);
 	for (unsigned i = 1; i < MAX_DEVICES; i++) {
 		struct device *d = migrator_device(&space->migrator, i);
 

@@ -75,12 +75,32 @@ void gate_leave(struct gate *g, enum gate_side side)
 	uhmm_assert(inside(s, side) > 0);
 }
 
+#define NO_BOUND 0
+#define MOMENT   2000 /* spins: some microseconds, more than it takes to read a message and apply it */
+
 /* One reader after another may be inside whenever we look, so looking for an empty side would not do: one has to leave. */
-void gate_await_events(const struct gate *g)
+static bool await_events(const struct gate *g, unsigned max_spins)
 {
 	uint64_t left = atomic_load_explicit(&g->events_left, memory_order_acquire);
 
 	for (unsigned spins = 0; inside(atomic_load_explicit(&g->state, memory_order_acquire), GATE_EVENTS) &&
-				 atomic_load_explicit(&g->events_left, memory_order_acquire) == left; spins++)
-		backoff(spins);
+				 atomic_load_explicit(&g->events_left, memory_order_acquire) == left; spins++) {
+		if (max_spins && spins == max_spins)
+			return false;
+		if (max_spins)
+			cpu_relax();
+		else
+			backoff(spins);
+	}
+	return true;
+}
+
+void gate_await_events(const struct gate *g)
+{
+	(void)await_events(g, NO_BOUND);
+}
+
+bool gate_has_events(const struct gate *g)
+{
+	return !await_events(g, MOMENT);
 }

@@ -12,6 +12,7 @@
  */
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum gate_side { GATE_MOVES, GATE_EVENTS };
@@ -35,10 +36,19 @@ static inline void gate_init(struct gate *g)
 void gate_enter(struct gate *g, enum gate_side side);
 void gate_leave(struct gate *g, enum gate_side side);
 
+/* How many have left the side of events. */
+static inline uint64_t gate_events(const struct gate *g)
+{
+	return atomic_load_explicit(&g->events_left, memory_order_acquire);
+}
+
 /*
  * Waits until whoever is on the side of events now has left it. Does not enter, so it keeps nobody out: a thread of the
  * program may wait here. Not for one that is itself inside.
  */
 void gate_await_events(const struct gate *g);
+
+/* The same, but for some microseconds only. Return: whoever was there may still be. */
+bool gate_has_events(const struct gate *g);
 
 #endif

@@ -26,6 +26,7 @@ static const char *const kind_hints[] = {
 	[SPEC_COUNT] = "a whole number",
 	[SPEC_BOOL]  = "on or off",
 	[SPEC_WORD]  = "a word of at most 31 letters",
+	[SPEC_PATH]  = "a path of at most 255 letters",
 };
 
 /* Digits, perhaps a point and more digits, whatever the locale's idea of a point. Return: what follows. */
@@ -79,7 +80,8 @@ int spec_parse_value(const char *text, enum spec_kind kind, void *ret_value)
 		*(uint64_t *)ret_value = !strcmp(text, "on") || !strcmp(text, "1");
 		return 0;
 	case SPEC_WORD:
-		if (!*text || strlen(text) >= SPEC_WORD_BYTES)
+	case SPEC_PATH:
+		if (!*text || strlen(text) >= (kind == SPEC_WORD ? SPEC_WORD_BYTES : SPEC_PATH_BYTES))
 			return -EINVAL;
 		strcpy(ret_value, text);
 		return 0;

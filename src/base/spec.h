@@ -16,9 +16,11 @@ enum spec_kind {
 	SPEC_COUNT, /* 3 -> uint64_t */
 	SPEC_BOOL,  /* on, off, 1, 0 -> uint64_t 0 or 1 */
 	SPEC_WORD,  /* any text without a comma -> char[32] */
+	SPEC_PATH,  /* a longer one -> char[256] */
 };
 
 #define SPEC_WORD_BYTES 32
+#define SPEC_PATH_BYTES 256
 
 struct spec_key {
 	const char *name; /* NULL ends a list */

@@ -33,13 +33,9 @@ int device_open(struct device *d, const char *spec, unsigned index, char *ret_wh
 	uint64_t began;
 	int r;
 
-	d->driver = registry_find(spec, &options);
-	if (!d->driver) {
-		char known[160];
-
-		registry_names(known, sizeof(known));
-		return err_why(ret_why, why_bytes, -EINVAL, "there is no driver for device \"%.60s\"; the drivers are %s", spec, known);
-	}
+	d->driver = registry_find(spec, &options, ret_why, why_bytes);
+	if (!d->driver)
+		return -EINVAL;
 	d->props = (struct uhmm_driver_props){ .sz = sizeof(d->props) };
 	if (why_bytes)
 		ret_why[0] = '\0';
@@ -173,4 +169,9 @@ int device_clear(struct device *d, uint64_t offset, uint64_t bytes)
 			r = device_wait(d, fence);
 	}
 	return r;
+}
+
+uint64_t device_host_bytes(struct device *d)
+{
+	return driver_has(d->driver, host_bytes) ? d->driver->host_bytes(d->ctx) : 0;
 }

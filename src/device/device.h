@@ -70,6 +70,9 @@ int device_wait(struct device *d, uint64_t fence);
 /* Makes @bytes at @offset zeros, finished on return. */
 int device_clear(struct device *d, uint64_t offset, uint64_t bytes);
 
+/* The host memory that its contents cost now, if it is made of that; else 0. Context: any thread. */
+uint64_t device_host_bytes(struct device *d);
+
 /*
  * Lending: another address space - a child's, after fork(2) - names the same folios, to read them. While a device is lent,
  * a folio that its owner frees is withheld: its bytes stay until the last loan has ended. So a loan is one counter,

@@ -17,10 +17,12 @@ static struct {
 	unsigned nr;
 } known = { .lock = { PTHREAD_MUTEX_INITIALIZER, LOCK_LEAF } };
 
-/* The callbacks of 0.1; a driver built against an older header is shorter and cannot be used. */
+/* What has been added since is optional. */
+#define FIRST_SZ offsetof(struct uhmm_driver, host_bytes)
+
 static bool complete(const struct uhmm_driver *d)
 {
-	if (!d || d->sz < sizeof(*d) || !d->name || !*d->name || !d->summary)
+	if (!d || d->sz < FIRST_SZ || !d->name || !*d->name || !d->summary)
 		return false;
 	for (const char *c = d->name; *c; c++)
 		if (!isalnum((unsigned char)*c) && *c != '_')
@@ -63,16 +65,31 @@ const struct uhmm_driver *registry_get(unsigned n)
 	return d;
 }
 
-const struct uhmm_driver *registry_find(const char *spec, const char **ret_options)
+static bool is_hook(const struct uhmm_driver *d)
 {
-	const char *colon = strchrnul(spec, ':');
+	return driver_has(d, flags) && d->flags & UHMM_DRIVER_HOOK;
+}
+
+const struct uhmm_driver *registry_find(const char *spec, const char **ret_options, char *ret_why, size_t why_bytes)
+{
+	size_t len = strcspn(spec, "+:");
 	const struct uhmm_driver *d;
+	char names[160];
 
 	lock_take(&known.lock);
-	d = find_locked(spec, (size_t)(colon - spec));
+	d = find_locked(spec, len);
 	lock_drop(&known.lock);
-	if (d)
-		*ret_options = *colon ? colon + 1 : colon;
+	if (!d) {
+		registry_names(names, sizeof(names));
+		err_why(ret_why, why_bytes, 0, "there is no driver for device \"%.60s\"; the drivers are %s", spec, names);
+		return NULL;
+	}
+	if (is_hook(d) != (spec[len] == '+')) {
+		err_why(ret_why, why_bytes, 0, is_hook(d) ? "%s wraps another device: write %s+DEVICE:options" :
+			"%s wraps no other device, so no + can follow it", d->name, d->name);
+		return NULL;
+	}
+	*ret_options = spec + len + (spec[len] != '\0');
 	return d;
 }
 
@@ -83,6 +100,7 @@ void registry_names(char *ret, size_t bytes)
 	ret[0] = '\0';
 	lock_take(&known.lock);
 	for (unsigned i = 0; i < known.nr && used < bytes; i++)
-		used += (size_t)snprintf(ret + used, bytes - used, "%s%s", i ? ", " : "", known.driver[i]->name);
+		used += (size_t)snprintf(ret + used, bytes - used, "%s%s%s", i ? ", " : "", known.driver[i]->name,
+					 is_hook(known.driver[i]) ? "+" : "");
 	lock_drop(&known.lock);
 }

@@ -27,7 +27,7 @@
 
 /* ---- the pump's side ---- */
 
-bool child_read(struct reader *rd, struct child *c)
+bool child_read(struct reader *rd, struct child *c, bool hand_over)
 {
 	struct children *ch = &rd->faults->children;
 	struct migrator *m = rd->mover.m;
@@ -35,7 +35,7 @@ bool child_read(struct reader *rd, struct child *c)
 	int r;
 
 	gate_enter(&c->sp.gate, GATE_EVENTS);
-	r = uffd_read(&c->sp.uffd, &msg);
+	r = faults_read(rd->faults, &c->sp.uffd, &msg);
 	if (r > 0 && msg.kind != UFFD_FAULT) {
 		rd->mover.m = &c->m;
 		event_apply(rd, &msg);
@@ -46,7 +46,7 @@ bool child_read(struct reader *rd, struct child *c)
 		struct child_fault f = { c, msg.start };
 
 		/* a full pipe means hundreds of waiting threads: this one is woken and asks again */
-		if (write(ch->asked[1], &f, sizeof(f)) != sizeof(f))
+		if (!hand_over || write(ch->asked[1], &f, sizeof(f)) != sizeof(f))
 			uffd_wake(&c->sp.uffd, msg.start, PAGE_BYTES);
 	}
 	return r > 0;
@@ -177,7 +177,7 @@ static void serve(struct children *ch, const struct child_fault *f)
 		/* nothing is lent for it; nor can it be later, for what mremap brings there is announced first */
 		gate_enter(&c->sp.gate, GATE_MOVES);
 		if (entry_state(table_peek(&c->sp.table, f->addr)) != ENTRY_DEVICE)
-			(void)uffd_zeropage(&c->sp.uffd, f->addr, PAGE_BYTES);
+			(void)uffd_zeropage(&c->sp.uffd, f->addr, PAGE_BYTES, 0);
 		gate_leave(&c->sp.gate, GATE_MOVES);
 	}
 	/* if it was refused because of an unread event, or the page has gone elsewhere: the child asks again */
@@ -201,17 +201,42 @@ static int visit_give(void *ctx, uint64_t addr, struct entry_slot *b)
 	return 1;
 }
 
+/* Return: something of the block is lent. Context: inside the child's gate, and nothing is claimed. */
+static int visit_lent(void *ctx, uint64_t addr, struct entry_slot *b)
+{
+	enum entry_state state;
+
+	(void)ctx;
+	(void)addr;
+	block_lock(b);
+	state = entry_state(entry_get(b));
+	for (unsigned i = 0; state == ENTRY_TABLE && i < PAGES_PER_BLOCK; i++)
+		if (entry_state(entry_get(&entry_table(entry_get(b))[i])) == ENTRY_DEVICE)
+			state = ENTRY_DEVICE;
+	block_unlock(b);
+	return state == ENTRY_DEVICE;
+}
+
+/* mremap may carry pages past a walk, and a child that never stops doing so must not hold up a fork: inside its gate it cannot. */
+static bool has_everything(struct child *c)
+{
+	int lent;
+
+	gate_enter(&c->sp.gate, GATE_MOVES);
+	lent = table_walk(&c->sp.table, 0, EVERYTHING, visit_lent, NULL);
+	gate_leave(&c->sp.gate, GATE_MOVES);
+	return !lent;
+}
+
 /* The next block that has something. Return: nothing is left. */
 static bool give_some(struct children *ch, struct child *c)
 {
 	struct giving g = { ch, c };
 
-	if (!c->cursor)
-		c->seq = atomic_load(&c->sp.event_seq);
 	if (table_walk(&c->sp.table, c->cursor, EVERYTHING, visit_give, &g))
 		return false;
 	c->cursor = 0;
-	return atomic_load(&c->sp.event_seq) == c->seq;
+	return has_everything(c);
 }
 
 /* ---- from birth to the end ---- */
@@ -255,7 +280,7 @@ static void settle(struct children *ch, struct child *c)
 	}
 	table_fini(&c->sp.table);
 	map_own_free(c, sizeof(*c));
-	faults_refill_spare(ch->faults);
+	faults_refill_spares(ch->faults);
 	atomic_fetch_sub(&ch->nr_alive, 1);
 	atomic_fetch_add(&ch->settled, 1);
 	thread_wake(&ch->settled, INT32_MAX);
@@ -325,12 +350,18 @@ void children_await(struct children *ch)
 	}
 }
 
+void children_forget_device(struct children *ch, unsigned index)
+{
+	memset(&ch->loan[index], 0, sizeof(ch->loan[index]));
+}
+
 int children_init(struct children *ch, struct faults *f)
 {
 	int r = 0;
 
 	ch->faults = f;
 	ch->news = ch->tick = ch->asked[0] = ch->asked[1] = -1;
+	births_init(ch);
 	if (!f->m->sp->uffd.fork_events)
 		return 0;
 	ch->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -369,4 +400,5 @@ void children_fini(struct children *ch)
 		close(ch->news);
 	if (ch->tick >= 0)
 		close(ch->tick);
+	meta_fini(&ch->staged);
 }

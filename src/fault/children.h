@@ -31,10 +31,9 @@ struct child {
 	struct child *next;
 	struct space sp;          /* the child's: its userfaultfd, table, gate and claims; nothing else of it is used */
 	struct migrator m;        /* its devices are loans; it has no staging */
-	uint64_t born_ns;
+	uint64_t born_ns;         /* 0: nothing is lent to it */
 	bool touched;             /* has faulted on a device's page */
-	uint64_t cursor;          /* blocks below have been given to it, */
-	uint64_t seq;             /* unless mremap has carried something there: event_seq when the cursor was at 0 */
+	uint64_t cursor;          /* blocks below have been given to it, unless mremap has carried something there */
 };
 
 struct children {
@@ -55,6 +54,8 @@ struct children {
 	/* by index; written inside the gate, by who reads the fork event, while nobody has a loan of that device */
 	struct device loan[MAX_DEVICES];
 
+	struct meta staged;       /* of birth.c */
+
 	/* of the thread alone */
 	struct child *list;
 };
@@ -72,14 +73,23 @@ void children_fini(struct children *ch);
 /* Waits until every child that has been born is settled. Context: a thread of the program; no lock that the thread takes. */
 void children_await(struct children *ch);
 
+/* Device @index is about to be closed; nobody has a loan of it, or will have. Another one may take its place. */
+void children_forget_device(struct children *ch, unsigned index);
+
 /*
  * The process whose memory @rd's mover works on has forked; @fd is the child's userfaultfd, the callee's from now on. On
  * return the child's table is complete. Context: fault thread, inside the gate on the side of events.
  */
 void child_born(struct reader *rd, int fd);
 
-/* One message of the child: an event is applied, a touch handed over. Return: there was one. Context: fault thread. */
-bool child_read(struct reader *rd, struct child *c);
+/* What child_born() needs. */
+void births_init(struct children *ch);
+
+/*
+ * One message of the child: an event is applied, a touch handed over, or (@hand_over not set) the toucher sent to ask again.
+ * Return: there was one. Context: fault thread.
+ */
+bool child_read(struct reader *rd, struct child *c, bool hand_over);
 
 /* The pump has been asked for a sign. Context: the pump. */
 void children_tick(struct children *ch);

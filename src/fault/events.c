@@ -317,7 +317,11 @@ void event_apply(struct reader *rd, const struct uffd_message *msg)
 		drop_range(rd, msg->start, msg->end, false);
 		break;
 	case UFFD_REMAP:
+		space_changed(m->sp, msg->to, msg->to + (msg->end - msg->start), 0);
 		atomic_fetch_add(&m->sp->event_seq, 1);
+		/* a child's table also speaks of memory that it has not inherited: no UNMAP has told that nothing is there */
+		if (m != rd->faults->m)
+			drop_range(rd, msg->to, msg->to + (msg->end - msg->start), false);
 		remap_range(rd, msg->start, msg->end, msg->to);
 		break;
 	case UFFD_FORK:

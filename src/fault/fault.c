@@ -43,9 +43,9 @@ static int fill_page(struct space *sp, struct claim *c, unsigned i, bool write)
 		if (!gone) {
 			/* a store would fault again on the zero page: it gets a page of its own at once */
 			if (write)
-				r = uffd_copy(&sp->uffd, at, zero_page, PAGE_BYTES, 0, &done);
+				r = uffd_copy(&sp->uffd, at, zero_page, PAGE_BYTES, UFFD_DONTWAKE, &done);
 			else
-				r = uffd_zeropage(&sp->uffd, at, PAGE_BYTES);
+				r = uffd_zeropage(&sp->uffd, at, PAGE_BYTES, UFFD_DONTWAKE);
 		}
 		if (r != UFFD_E_AGAIN)
 			break;
@@ -57,8 +57,7 @@ static int fill_page(struct space *sp, struct claim *c, unsigned i, bool write)
 	if (claim_end_system(c, &c->mine, true))
 		claim_wake(c);
 	claim_leave(c);
-	if (r || gone)
-		uffd_wake(&sp->uffd, at, PAGE_BYTES);
+	uffd_wake(&sp->uffd, at, PAGE_BYTES); /* not before the end of the claim: claim.h */
 	return r;
 }
 
@@ -68,6 +67,7 @@ static bool fill_huge(struct reader *rd, struct claim *c)
 	struct staging *st = &rd->faults->m->staging;
 	struct pageset left;
 	uint64_t slot;
+	bool whole;
 
 	if (!c->whole || !(entry_has(entry_get(c->block), ENTRY_HUGE) || space_wants_huge(c->sp, c->addr)))
 		return false;
@@ -76,15 +76,14 @@ static bool fill_huge(struct reader *rd, struct claim *c)
 	slot = staging_take_zeroed(st);
 	if (!slot)
 		return false;
-	if (install_home(c, &pageset_all, slot, true, &left))
+	whole = install_home(c, &pageset_all, slot, true, &left);
+	if (!pageset_empty(&left))
+		(void)claim_end_system(c, &left, true); /* no memory: the toucher asks again */
+	claim_wake(c);
+	if (whole)
 		staging_put_empty(st, slot);
 	else
 		staging_put_dirty(st, slot);
-	if (!pageset_empty(&left)) {
-		/* no memory: the toucher asks again. It waits without having been marked as waiting */
-		(void)claim_end_system(c, &left, true);
-		claim_wake(c);
-	}
 	return true;
 }
 
@@ -158,27 +157,26 @@ static void lose_page(struct reader *rd, uint64_t addr, int error)
 	struct entry_slot *b = table_block(&m->sp->table, addr, false), *s;
 	int r = UFFD_E_AGAIN;
 	struct entry e;
-	bool lost;
+	bool here;
 
 	while (split_range(m, block_down(addr), page_in_block(addr), page_in_block(addr) + 1))
 		sched_yield();
-	block_lock(b);
-	e = block_page(b, page_in_block(addr), &s);
-	lost = entry_state(e) == ENTRY_DEVICE && !entry_order(e);
-	if (lost)
-		entry_mark(s, ENTRY_LOST, 0);
-	block_unlock(b);
-	if (!lost) { /* dropped by the program, or brought home by somebody: ask again */
-		uffd_wake(&m->sp->uffd, addr, PAGE_BYTES);
-		return;
-	}
+	/* inside the gate: a page that says it is lost is poisoned, also for a child that is born now (birth.c) */
 	while (r == UFFD_E_AGAIN) {
-		/* inside the gate: it may have been dropped since, and other memory be there */
 		gate_enter(&m->sp->gate, GATE_MOVES);
-		r = UFFD_E_MISSING;
-		if (entry_state(table_peek(&m->sp->table, addr)) == ENTRY_DEVICE)
+		e = table_peek(&m->sp->table, addr);
+		here = entry_state(e) == ENTRY_DEVICE && !entry_order(e);
+		if (here)
 			r = uffd_poison(&m->sp->uffd, addr, PAGE_BYTES);
+		block_lock(b);
+		if (r != UFFD_E_AGAIN && block_page(b, page_in_block(addr), &s).bits == e.bits)
+			entry_mark(s, ENTRY_LOST, 0);
+		block_unlock(b);
 		gate_leave(&m->sp->gate, GATE_MOVES);
+		if (!here) { /* dropped by the program, or brought home by somebody: ask again */
+			uffd_wake(&m->sp->uffd, addr, PAGE_BYTES);
+			return;
+		}
 	}
 	counter_add(&m->sp->counters.fault_lost, 1);
 	log_say(UHMM_LOG_ERROR, "the page at 0x%llx cannot be read back from device %s, offset 0x%llx (%s): whoever touches it "
@@ -223,6 +221,7 @@ void fault_handle(struct reader *rd, const struct uffd_message *msg)
 	bool huge;
 
 	counter_add(&sp->counters.faults, 1);
+	stamps_set(&sp->faulted, msg->start, began);
 	if (!b) {
 		uffd_wake(&sp->uffd, msg->start, PAGE_BYTES);
 		return;

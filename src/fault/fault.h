@@ -16,6 +16,7 @@
 #include "os/thread.h"
 
 #define MAX_READERS 64
+#define NR_SPARES   4  /* so many generations can be born at the same time where the program has used up its descriptors */
 
 struct faults;
 
@@ -37,8 +38,8 @@ struct faults {
 	struct reader *pump;
 	struct children children;
 
-	/* atomic: a descriptor that is good for nothing, or -1: given up when a fork event cannot be read without one */
-	_Atomic int spare;
+	/* atomic: descriptors that are good for nothing, or -1: one is given up when a fork event cannot be read without */
+	_Atomic int spare[NR_SPARES];
 };
 
 /* Starts the threads. Return: 0 or -errno. */
@@ -46,8 +47,14 @@ int faults_init(struct faults *f, struct migrator *m, unsigned nr_readers);
 /* Nothing may be away any more. */
 void faults_fini(struct faults *f);
 
-/* Has a spare descriptor again, if there are any. Context: any library thread. */
-void faults_refill_spare(struct faults *f);
+/* Has spare descriptors again, if there are any. Context: any thread. */
+void faults_refill_spares(struct faults *f);
+
+/* Closes one. Return: there was one. Context: any thread. */
+bool faults_give_up_spare(struct faults *f);
+
+/* As uffd_read(), of the program's or a child's. A fork event that finds no descriptor takes a spare one's place. */
+int faults_read(struct faults *f, const struct uffd *u, struct uffd_message *ret);
 
 /* Context: fault thread. */
 void fault_handle(struct reader *rd, const struct uffd_message *msg);

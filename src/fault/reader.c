@@ -35,29 +35,45 @@ static void count_event(struct counters *n, enum uffd_kind kind)
 	counter_add(kind == UFFD_REMOVE ? &n->events_remove : kind == UFFD_UNMAP ? &n->events_unmap : &n->events_remap, 1);
 }
 
-void faults_refill_spare(struct faults *f)
+void faults_refill_spares(struct faults *f)
 {
-	int none = -1, fd;
+	for (unsigned i = 0; i < NR_SPARES; i++) {
+		int none = -1, fd;
 
-	if (atomic_load(&f->spare) >= 0)
-		return;
-	fd = eventfd(0, EFD_CLOEXEC);
-	if (fd >= 0 && !atomic_compare_exchange_strong(&f->spare, &none, fd))
-		close(fd);
+		if (atomic_load(&f->spare[i]) >= 0)
+			continue;
+		fd = eventfd(0, EFD_CLOEXEC);
+		if (fd >= 0 && !atomic_compare_exchange_strong(&f->spare[i], &none, fd))
+			close(fd);
+	}
 }
 
-/* A fork event comes with a descriptor. Where the program has used up all it may have, ours makes room. */
-static int read_with_spare(struct faults *f, struct uffd_message *ret)
+bool faults_give_up_spare(struct faults *f)
 {
-	int r = uffd_read(&f->m->sp->uffd, ret), spare;
+	for (unsigned i = 0; i < NR_SPARES; i++) {
+		int fd = atomic_exchange(&f->spare[i], -1);
 
-	if (r != -EMFILE && r != -ENFILE)
-		return r;
-	spare = atomic_exchange(&f->spare, -1);
-	if (spare >= 0)
-		close(spare);
-	r = uffd_read(&f->m->sp->uffd, ret);
-	if (r == -EMFILE || r == -ENFILE) {
+		if (fd < 0)
+			continue;
+		close(fd);
+		return true;
+	}
+	return false;
+}
+
+static bool no_descriptor(int r)
+{
+	return r == -EMFILE || r == -ENFILE;
+}
+
+/* A fork event comes with a descriptor. Where the program has used up all it may have, ours make room. */
+int faults_read(struct faults *f, const struct uffd *u, struct uffd_message *ret)
+{
+	int r = uffd_read(u, ret);
+
+	while (no_descriptor(r) && faults_give_up_spare(f))
+		r = uffd_read(u, ret);
+	if (no_descriptor(r)) {
 		log_once(UHMM_LOG_ERROR, "a fork waits until the program closes a file: %s", strerrordesc_np(-r));
 		sched_yield();
 		return 0;
@@ -72,7 +88,7 @@ static bool read_message(struct reader *rd, struct uffd_message *ret)
 	int r;
 
 	gate_enter(&sp->gate, GATE_EVENTS);
-	r = read_with_spare(rd->faults, ret);
+	r = faults_read(rd->faults, &sp->uffd, ret);
 	if (r > 0 && ret->kind != UFFD_FAULT) {
 		count_event(&sp->counters, ret->kind);
 		event_apply(rd, ret);
@@ -125,7 +141,7 @@ static void *reader_loop(void *arg)
 		else if (ev.data.u64 < NR_SOURCES)
 			serve(rd, (enum source)ev.data.u64);
 		else
-			(void)child_read(rd, ev.data.ptr);
+			(void)child_read(rd, ev.data.ptr, true);
 	}
 }
 
@@ -175,8 +191,9 @@ int faults_init(struct faults *f, struct migrator *m, unsigned nr_readers)
 
 	f->m = m;
 	f->stop = f->handed[0] = f->handed[1] = -1;
-	atomic_store(&f->spare, -1);
-	faults_refill_spare(f);
+	for (unsigned i = 0; i < NR_SPARES; i++)
+		atomic_store(&f->spare[i], -1);
+	faults_refill_spares(f);
 	f->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (f->stop < 0 || pipe2(f->handed, O_CLOEXEC | O_NONBLOCK))
 		r = -errno;
@@ -213,6 +230,6 @@ void faults_fini(struct faults *f)
 		close(f->handed[0]);
 		close(f->handed[1]);
 	}
-	if (atomic_load(&f->spare) >= 0)
-		close(atomic_exchange(&f->spare, -1));
+	while (faults_give_up_spare(f))
+		;
 }

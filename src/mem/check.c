@@ -7,10 +7,10 @@
 static const uint64_t flags_allowed[NR_ENTRY_STATES] = {
 	[ENTRY_SYSTEM]    = ENTRY_ZAP,
 	[ENTRY_MIGRATING] = ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP,
-	[ENTRY_DEVICE]    = ENTRY_LOST,
+	[ENTRY_DEVICE]    = ENTRY_LOST | ENTRY_WRITTEN,
 };
 
-#define FLAGS (ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_LOST)
+#define FLAGS (ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_LOST | ENTRY_WRITTEN)
 
 struct checking {
 	mem_check_device_fn *device;

@@ -21,6 +21,7 @@
  *        4      WAITERS, with MIGRATING: a fault was dropped; whoever ends the state wakes the range
  *        5      DEAD, with MIGRATING: the program unmapped or discarded the page meanwhile
  *        6      ZAP, with SYSTEM: a discard was announced and the page may vanish at any moment (docs/locking.md)
+ *        7      WRITTEN, with DEVICE: the device has written to it since it left the host
  *        8-11   order of the folio, with DEVICE: 9 in a block's word, 0..8 in a page's
  *        12-51  DEVICE: offset in the device, of this page; TABLE: address of the table. Both as they are: multiples of 4 KiB
  *               SYSTEM with ZAP: when, in seconds
@@ -42,6 +43,7 @@ enum entry_state { ENTRY_SYSTEM, ENTRY_MIGRATING, ENTRY_DEVICE, ENTRY_EXCLUSIVE,
 #define ENTRY_WAITERS (UINT64_C(1) << 4)
 #define ENTRY_DEAD    (UINT64_C(1) << 5)
 #define ENTRY_ZAP     (UINT64_C(1) << 6)
+#define ENTRY_WRITTEN (UINT64_C(1) << 7)
 #define ENTRY_LOST    (UINT64_C(1) << 60)
 #define ENTRY_HUGE    (UINT64_C(1) << 61)
 

@@ -92,7 +92,7 @@ struct entry block_page(struct entry_slot *b, unsigned i, struct entry_slot **re
 
 struct entry entry_of_page(struct entry e, unsigned i, unsigned order)
 {
-	uint64_t flags = e.bits & (ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_LOST);
+	uint64_t flags = e.bits & (ENTRY_WAITERS | ENTRY_DEAD | ENTRY_ZAP | ENTRY_LOST | ENTRY_WRITTEN);
 	uint64_t bits = (uint64_t)entry_state(e);
 
 	if (entry_state(e) == ENTRY_DEVICE)

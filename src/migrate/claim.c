@@ -59,26 +59,28 @@ void claim_leave(struct claim *c)
  */
 static void settle_zaps_inside(struct claim *c)
 {
+	struct pageset holes = { 0 };
 	struct pm_run runs[64];
-	uint64_t stop;
+	uint64_t at = c->addr;
 	unsigned nr;
 
-	if (pagemap_scan(c->sp->pagemap_fd, c->addr, c->addr + BLOCK_BYTES, runs, ARRAY_LEN(runs), &nr, &stop))
-		return;
+	while (at < c->addr + BLOCK_BYTES) {
+		if (pagemap_scan(c->sp->pagemap_fd, at, c->addr + BLOCK_BYTES, runs, ARRAY_LEN(runs), &nr, &at))
+			return;
+		for (unsigned k = 0; k < nr; k++)
+			for (uint64_t hole = runs[k].start; !runs[k].bits && hole < runs[k].end; hole += PAGE_BYTES)
+				pageset_add(&holes, page_in_block(hole));
+	}
 	block_lock(c->block);
 	if (entry_state(entry_get(c->block)) == ENTRY_SYSTEM) {
-		if (nr == 1 && stop == c->addr + BLOCK_BYTES && !runs[0].bits)
+		if (pageset_count(&holes) == PAGES_PER_BLOCK)
 			entry_set(c->block, entry_system());
 	} else if (entry_state(entry_get(c->block)) == ENTRY_TABLE) {
 		struct entry_slot *words = entry_table(entry_get(c->block));
 
-		for (unsigned k = 0; k < nr; k++) {
-			if (runs[k].bits)
-				continue;
-			for (uint64_t at = runs[k].start; at < runs[k].end; at += PAGE_BYTES)
-				if (entry_state(entry_get(&words[page_in_block(at)])) == ENTRY_SYSTEM)
-					entry_set(&words[page_in_block(at)], entry_system());
-		}
+		pageset_for_each(&holes, i)
+			if (entry_state(entry_get(&words[i])) == ENTRY_SYSTEM)
+				entry_set(&words[i], entry_system());
 		block_collapse(&c->sp->table, c->block);
 	}
 	block_unlock(c->block);
@@ -211,6 +213,8 @@ static void claim_device_pages_locked(struct claim *c, struct entry_slot *words,
 			continue;
 		device = *ret_device = c->from_device = entry_device(e);
 		c->from = f->offset;
+		if (entry_has(e, ENTRY_WRITTEN))
+			pageset_add(&c->written, i);
 		f->offset[i] = entry_offset(e);
 		f->order[i] = (uint8_t)entry_order(e);
 		entry_set(&words[i], entry_migrating(token_of_page(c->token, i)));
@@ -228,6 +232,8 @@ static bool claim_device_locked(struct claim *c, unsigned first, unsigned end, u
 	if (is_on(e, device)) {
 		if (!may_widen && end - first < PAGES_PER_BLOCK)
 			return true;
+		if (entry_has(e, ENTRY_WRITTEN))
+			c->written = pageset_all;
 		f->whole = true;
 		f->offset[0] = entry_offset(e);
 		*ret_device = c->from_device = entry_device(e);
@@ -465,4 +471,14 @@ bool claim_end_system(struct claim *c, const struct pageset *pages, bool mapped)
 void claim_wake(const struct claim *c)
 {
 	uffd_wake(&c->sp->uffd, c->addr, BLOCK_BYTES);
+}
+
+void claim_wake_pages(const struct claim *c, const struct pageset *pages)
+{
+	unsigned first = pageset_next(pages, 0), end = first;
+
+	pageset_for_each_run(pages, run, run_end)
+		end = run_end;
+	if (end > first)
+		uffd_wake(&c->sp->uffd, c->addr + first * PAGE_BYTES, (end - first) * PAGE_BYTES);
 }

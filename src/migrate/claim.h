@@ -30,6 +30,7 @@ struct claim {
 	struct entry_slot *block;
 	bool whole;                /* the block's own word is MIGRATING, and mine */
 	struct pageset mine;       /* !whole: these pages' words are; whole: all */
+	struct pageset written;    /* of what was on a device: the device has written to it */
 	uint64_t token;            /* what my words carry, with the page in it */
 	bool known;                /* by its token: space.claims */
 	bool inside;               /* between claim_enter() and claim_leave() */
@@ -104,8 +105,14 @@ int claim_end_whole(struct claim *c, claim_value_fn *value, void *ctx);
 /* Ends the claim of @pages: SYSTEM; DEAD ones that may still be mapped keep the mark of a pending discard if @mapped. */
 bool claim_end_system(struct claim *c, const struct pageset *pages, bool mapped);
 
-/* Lets all who wait for a page of the block look again. */
+/*
+ * Lets all who wait for a page of the block look again; for a page from the first of @pages to the last. Who was woken
+ * expects that it is over: the claim ended, the folios free. A program of one thread that touches a page and then moves or
+ * counts what is on the device must not find the remains of its own touch, so the wake comes last, and no ioctl that
+ * installs a page wakes by itself.
+ */
 void claim_wake(const struct claim *c);
+void claim_wake_pages(const struct claim *c, const struct pageset *pages);
 
 extern const struct pageset pageset_all;
 

@@ -98,7 +98,7 @@ static void count_misses(struct claim *c, struct claim_misses *misses, struct de
 {
 	struct entry_slot *b = c->block, *s; /* the block may be another one at any moment */
 
-	tally_skip(t, UHMM_SKIP_RACED, pageset_count(&misses->busy));
+	tally_pages(t, UHMM_SKIP_RACED, &misses->busy);
 	if (pageset_empty(&misses->device))
 		return;
 	block_lock(b);
@@ -107,7 +107,10 @@ static void count_misses(struct claim *c, struct claim_misses *misses, struct de
 		enum uhmm_skip why = entry_device(e) == dev->index ? UHMM_SKIP_ABSENT : UHMM_SKIP_OTHER_DEVICE;
 
 		/* it may have gone home since the claim */
-		tally_skip(t, entry_state(e) == ENTRY_DEVICE ? why : UHMM_SKIP_RACED, 1);
+		why = entry_state(e) == ENTRY_DEVICE ? why : UHMM_SKIP_RACED;
+		tally_skip(t, why, 1);
+		if (t->reasons)
+			t->reasons[i] = (uint8_t)why;
 	}
 	block_unlock(b);
 }

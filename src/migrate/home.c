@@ -3,8 +3,9 @@
  * From a device back into the program, one block at a time: claim, copy out, install, free the folios. A CPU fault and
  * uhmm_to_system() both end here.
  *
- * A folio of order 9 is copied into a THP from the pool and arrives by one MOVE: huge stays huge. Without a THP, and for
- * smaller folios, the bytes pass through the mover's bounce buffer and UFFDIO_COPY makes base pages of them.
+ * A folio of order 9 is copied into a THP from the pool and arrives by one MOVE: huge stays huge. Where the program may not
+ * write, MOVE is refused: there UFFDIO_COPY makes base pages of the THP's bytes, and a collapse makes one THP of those. Without
+ * a THP, and for smaller folios, the bytes pass through the mover's bounce buffer and UFFDIO_COPY makes base pages of them.
  *
  * A folio comes as a whole, also when only one page of it was touched. Only a range that cuts it splits it.
  *
@@ -44,12 +45,8 @@ static void stay(struct mover *mv, struct claim *c, struct device *dev, const st
 		sched_yield();
 }
 
-/*
- * After install_home(): folios of what left the device are freed, the rest stays on it. @as_pages: what was one folio of order 9
- * has come as base pages, and counts as those.
- */
-static int settle(struct mover *mv, struct claim *c, struct device *dev, const struct pageset *pages,
-		  const struct pageset *left, bool as_pages, uint64_t *moved)
+int home_settle(struct mover *mv, struct claim *c, struct device *dev, const struct pageset *pages, const struct pageset *left,
+		bool as_pages, uint64_t *moved)
 {
 	struct pageset gone = *pages;
 
@@ -84,12 +81,19 @@ static int home_whole(struct mover *mv, struct claim *c, struct device *dev, uin
 		return r;
 	}
 	arrived = install_home(c, &pageset_all, slot, true, &left);
+	r = home_settle(mv, c, dev, &pageset_all, &left, false, moved);
+	claim_wake(c);
 	/* it did not stay huge if a page table was in the way; then one has been left in the slot, too */
-	if (arrived && is_huge(mv->m->sp, c->addr))
+	if (arrived && is_huge(mv->m->sp, c->addr)) {
 		staging_put_empty(st, slot);
+		return r;
+	}
+	if (!arrived && is_huge(mv->m->sp, slot))
+		staging_put_thp(st, slot); /* its bytes were copied */
 	else
 		staging_put_dirty(st, slot);
-	return settle(mv, c, dev, &pageset_all, &left, false, moved);
+	make_huge_again(mv->m->sp, c->addr);
+	return r;
 }
 
 static int home_pages(struct mover *mv, struct claim *c, struct device *dev, uint64_t *moved)
@@ -105,7 +109,9 @@ static int home_pages(struct mover *mv, struct claim *c, struct device *dev, uin
 		return r;
 	}
 	(void)install_home(c, &pages, (uintptr_t)mv->bounce, false, &left);
-	return settle(mv, c, dev, &pages, &left, true, moved);
+	r = home_settle(mv, c, dev, &pages, &left, true, moved);
+	claim_wake_pages(c, &pages);
+	return r;
 }
 
 /* What is claimed comes home. */

@@ -14,22 +14,31 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "migrate/migrate.h"
+#include "os/map.h"
 #include "os/pagemap.h"
 #include "os/thread.h"
-
-#define MAX_WAITS 60 /* for an event to be read: some yields, then a millisecond of sleeps */
 
 /* ---- on a device ---- */
 
 struct on_device {
 	struct device *dev;
 	const struct folios *f;
+	const struct pageset *written;
 	struct pageset installed; /* out */
 };
+
+static bool any_in(const struct pageset *s, unsigned first, unsigned n)
+{
+	unsigned next = pageset_next(s, first);
+
+	return next < PAGES_PER_BLOCK && next < first + n;
+}
 
 static struct entry value_on_device(void *ctx, struct entry now, unsigned i)
 {
 	struct on_device *x = ctx;
+	unsigned order = x->f->whole ? BLOCK_ORDER : x->f->order[i];
+	struct entry e = entry_on_device(x->dev->index, x->f->offset[i], order);
 
 	if (entry_has(now, ENTRY_DEAD))
 		return entry_system();
@@ -37,7 +46,9 @@ static struct entry value_on_device(void *ctx, struct entry now, unsigned i)
 		x->installed = pageset_all;
 	else
 		pageset_add(&x->installed, i);
-	return entry_on_device(x->dev->index, x->f->offset[i], x->f->whole ? BLOCK_ORDER : x->f->order[i]);
+	if (any_in(x->written, folio_head(i, order), order_pages(order))) /* the words of a folio say the same */
+		e.bits |= ENTRY_WRITTEN;
+	return e;
 }
 
 /*
@@ -63,7 +74,7 @@ static int follow_events(struct claim *c, struct device *dev, struct folios *f, 
 int install_device(struct claim *c, struct device *dev, struct folios *f, const struct pageset *pages,
 		   struct pageset *ret_installed)
 {
-	struct on_device x = { .dev = dev, .f = f };
+	struct on_device x = { .dev = dev, .f = f, .written = &c->written };
 	struct pageset dropped = *pages;
 	int waiters = CLAIM_WAS_SPLIT, r = 0;
 
@@ -92,19 +103,22 @@ int install_device(struct claim *c, struct device *dev, struct folios *f, const 
  * May what looked like holes be something else? Nothing is moved for them, so no ioctl would be refused. Holes of a range
  * that was no longer watched when we looked may have been filled by the kernel since: event_seq tells. And where mremap
  * has put pages down, those that are on a device look like holes until its event has been applied: so none may be unread.
+ * An unread one says nothing but wait: its reader may lack a CPU.
  */
-static bool holes_are_stale(struct space *sp, const struct piece *p)
+bool holes_are_stale(struct space *sp, const struct piece *p)
 {
-	bool stale = true, unread = true;
+	uint64_t since = gate_events(&sp->gate);
+	bool stale, unread;
 
-	for (unsigned tries = 0; unread && tries < MAX_WAITS; tries++) {
-		thread_pause(tries);
+	for (unsigned n = 0;; n++) {
 		gate_enter(&sp->gate, GATE_MOVES);
 		stale = atomic_load(&sp->event_seq) != p->seq;
 		unread = !stale && uffd_held_up(&sp->uffd, sp->canary);
 		gate_leave(&sp->gate, GATE_MOVES);
+		if (!unread || gate_events(&sp->gate) - since > MAX_MESSAGES)
+			return stale || unread;
+		thread_pause(n);
 	}
-	return stale || unread;
 }
 
 void install_piece(struct mover *mv, struct piece *p, struct tally *t)
@@ -119,7 +133,7 @@ void install_piece(struct mover *mv, struct piece *p, struct tally *t)
 
 		uhmm_assert(!p->folios.whole || pageset_empty(&p->copy)); /* a folio for all of a block is all holes, or none */
 		release_folios(p->dev, &p->folios, &holes);
-		tally_skip(t, UHMM_SKIP_RACED, pageset_count(&holes));
+		tally_pages(t, UHMM_SKIP_RACED, &holes);
 		install_back(p, &holes);
 		if (claim_empty(&p->claim))
 			return;
@@ -127,7 +141,7 @@ void install_piece(struct mover *mv, struct piece *p, struct tally *t)
 
 	all = p->claim.mine;
 	if (install_device(&p->claim, p->dev, &p->folios, &all, &done)) {
-		tally_skip(t, UHMM_SKIP_NO_ROOM, pageset_count(&all));
+		tally_pages(t, UHMM_SKIP_NO_ROOM, &all);
 		release_folios(p->dev, &p->folios, &all);
 		install_back(p, &all);
 		return;
@@ -136,7 +150,7 @@ void install_piece(struct mover *mv, struct piece *p, struct tally *t)
 	pageset_for_each(&p->clear, i)
 		t->cleared_pages += pageset_has(&done, i);
 	pageset_remove(&all, &done);
-	tally_skip(t, UHMM_SKIP_RACED, pageset_count(&all));
+	tally_pages(t, UHMM_SKIP_RACED, &all);
 }
 
 /* ---- in the program ---- */
@@ -147,7 +161,6 @@ struct home {
 	uint64_t from;
 	bool moving;        /* else copying */
 	unsigned longest;   /* pages tried at once */
-	bool wake;          /* somebody may wait for a page that was ended without being installed */
 	bool whole;         /* out: arrived by one MOVE */
 	struct pageset left;
 };
@@ -179,7 +192,6 @@ static void end_dead(struct home *h)
 	counter_add(&h->c->sp->counters.dropped_pages, pageset_count(&dead));
 	(void)claim_end_system(h->c, &dead, false);
 	pageset_remove(&h->todo, &dead);
-	h->wake = true;
 }
 
 /*
@@ -202,10 +214,8 @@ static bool stop_moving(struct home *h)
 			for (; at < runs[k].end; at += PAGE_BYTES) {
 				unsigned i = page_in_block(at);
 
-				if (runs[k].bits || !pageset_has(&h->todo, i))
-					continue;
-				end_run(h, i, i + 1, true);
-				h->wake = true;
+				if (!runs[k].bits && pageset_has(&h->todo, i))
+					end_run(h, i, i + 1, true);
 			}
 		at = stop;
 	}
@@ -254,7 +264,6 @@ static bool refused(struct home *h, unsigned first, unsigned end, int r)
 		return false;
 	}
 	end_run(h, first, end, r == UFFD_E_EXISTS);
-	h->wake = true;
 	return false;
 }
 
@@ -283,9 +292,9 @@ static bool try_run(struct home *h)
 	if (h->c->whole && (!h->moving || end - first < PAGES_PER_BLOCK) && claim_split(h->c))
 		return true; /* no memory for a table: somebody will free some */
 	if (h->moving)
-		r = uffd_move(u, at, from, (uint64_t)(end - first) * PAGE_BYTES, 0, &done);
+		r = uffd_move(u, at, from, (uint64_t)(end - first) * PAGE_BYTES, UFFD_DONTWAKE, &done);
 	else
-		r = uffd_copy(u, at, (void *)(uintptr_t)from, (uint64_t)(end - first) * PAGE_BYTES, 0, &done);
+		r = uffd_copy(u, at, (void *)(uintptr_t)from, (uint64_t)(end - first) * PAGE_BYTES, UFFD_DONTWAKE, &done);
 	if (!done)
 		return refused(h, first, end, r);
 	if (h->c->whole && done < BLOCK_BYTES)
@@ -313,8 +322,6 @@ bool install_home(struct claim *c, const struct pageset *pages, uint64_t from, b
 		if (wait && ++waits > 3)
 			sched_yield();
 	}
-	if (h.wake)
-		claim_wake(c);
 	*ret_left = h.left;
 	return h.whole;
 }
@@ -324,6 +331,27 @@ bool is_huge(struct space *sp, uint64_t block)
 	int bits = pagemap_uniform(sp->pagemap_fd, block, block + BLOCK_BYTES);
 
 	return bits > 0 && bits & PM_HUGE;
+}
+
+/*
+ * Why not MOVE into a mapping that is made writable for it? Whatever the program stores there meanwhile would be let through,
+ * though it must fault, and the protection that is set back afterwards may be older than one the program has set since.
+ * A collapse gives nobody any right. It is done when the claim has ended and the toucher has been woken, since it may take
+ * a millisecond and more. Then the block may be anybody's - the program may have unmapped it and mapped another one - and for
+ * that one it is as harmless: only pages that are all there are asked for, so that no hole is filled.
+ */
+void make_huge_again(struct space *sp, uint64_t block)
+{
+	for (unsigned tries = 0; tries < 3; tries++) {
+		int r;
+
+		if (pagemap_uniform(sp->pagemap_fd, block, block + BLOCK_BYTES) != PM_PRESENT)
+			return;
+		r = map_collapse(block, BLOCK_BYTES);
+		if (r != -EAGAIN && r != -EBUSY)
+			return;
+		thread_pause(tries + 4); /* a page was in use for a moment */
+	}
 }
 
 void install_back(struct piece *p, const struct pageset *pages)
@@ -340,6 +368,7 @@ void install_back(struct piece *p, const struct pageset *pages)
 		struct pageset left;
 		bool whole = install_home(&p->claim, &bytes, p->slot, true, &left);
 
+		claim_wake_pages(&p->claim, &bytes);
 		/* only a THP that left as one leaves no page table behind */
 		p->slot_holds = whole && p->slot_holds == SLOT_THP && is_huge(p->claim.sp, p->claim.addr) ? SLOT_EMPTY : SLOT_DIRTY;
 		bytes = left;

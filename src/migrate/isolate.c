@@ -23,8 +23,9 @@
 #include "space/vma.h"
 
 #define MAX_TRIES 60 /* of a page that is busy: some yields, then a millisecond of sleeps */
+#define MAX_BUSY  12 /* of one that is said to be pinned: some yields */
 
-/* Gives up what an event has marked. Return: the pages of copy that are left. */
+/* Gives up what an event has marked. Return: the pages that are left. */
 static struct pageset drop_dead(struct piece *p, const struct pageset *isolated, struct tally *t)
 {
 	struct pageset dead, moved;
@@ -37,7 +38,9 @@ static struct pageset drop_dead(struct piece *p, const struct pageset *isolated,
 	if (!p->claim.whole && p->kind != PIECE_PAGES)
 		p->kind = PIECE_PAGES; /* an event has split the block */
 	release_pages(p, &dead, UHMM_SKIP_RACED, t);
-	return p->copy;
+	dead = p->copy;
+	pageset_join(&dead, &p->clear);
+	return dead;
 }
 
 /* Why MOVE refuses a page, as far as it can be told from outside. */
@@ -82,33 +85,56 @@ static bool enter_armed(struct piece *p, uint64_t start, uint64_t end, uint64_t 
 
 #define RUN_CHANGED 100 /* beside UFFD_E_*: an event took some of the pages, or mremap all of the block; nothing was tried */
 
+/* Pages of one block that one MOVE takes: those with bytes and the holes between them, all of this claim. */
+struct span {
+	unsigned first, end;
+	bool holes;
+};
+
+/*
+ * A claimed hole of a watched mapping stays one, so passing over it takes nothing that is not ours; the first page is one
+ * with bytes. Pages of others - on a device, in another claim, about to be discarded - are in neither set, and end the span.
+ */
+static struct span next_span(const struct piece *p, const struct pageset *todo)
+{
+	struct span s = { .first = pageset_next(todo, 0) };
+	struct pageset both = *todo;
+
+	pageset_join(&both, &p->clear);
+	s.end = pageset_run_end(&both, s.first);
+	while (s.end > s.first && !pageset_has(todo, s.end - 1))
+		s.end--;
+	s.holes = pageset_run_end(todo, s.first) < s.end;
+	return s;
+}
+
 /* MOVE wants a writable mapping. A page for which that cannot be had stays. */
-static int move_lent(struct space *sp, struct piece *p, uint64_t to, uint64_t start, uint64_t len)
+static int move_lent(struct space *sp, struct piece *p, uint64_t to, uint64_t start, uint64_t len, unsigned flags)
 {
 	uint64_t moved;
 	int r;
 
 	if (p->read_only && map_protect(start, len, true))
 		return UFFD_E_NO_MEMORY;
-	r = uffd_move(&sp->uffd, to, start, len, UFFD_DONTWAKE, &moved);
+	r = uffd_move(&sp->uffd, to, start, len, flags, &moved);
 	while (p->read_only && map_protect(start, len, false) == -ENOMEM)
 		thread_pause(40); /* the mapping was cut for it, and can only become one again */
 	return r;
 }
 
-/* One try to move a run. Return: 0 when all of it has moved; an outcome: some of it may have. */
-static int move_run(struct space *sp, struct piece *p, unsigned first, unsigned end, const struct pageset *isolated,
-		    uint64_t *seq, struct tally *t)
+/* One try to move a span. Return: 0 when all of it has moved; an outcome: some of it may have. */
+static int move_span(struct space *sp, struct piece *p, struct span s, const struct pageset *isolated, uint64_t *seq,
+		     struct tally *t)
 {
-	uint64_t start = p->claim.addr + first * PAGE_BYTES, len = (uint64_t)(end - first) * PAGE_BYTES;
+	uint64_t start = p->claim.addr + s.first * PAGE_BYTES, len = (uint64_t)(s.end - s.first) * PAGE_BYTES;
 	struct pageset left;
 	int r = RUN_CHANGED;
 
 	if (!enter_armed(p, start, start + len, seq))
 		return UFFD_E_MISSING;
 	left = drop_dead(p, isolated, t);
-	if (pageset_run_end(&left, first) >= end && start == p->claim.addr + first * PAGE_BYTES)
-		r = move_lent(sp, p, p->slot + first * PAGE_BYTES, start, len);
+	if (pageset_run_end(&left, s.first) >= s.end && start == p->claim.addr + s.first * PAGE_BYTES)
+		r = move_lent(sp, p, p->slot + s.first * PAGE_BYTES, start, len, UFFD_DONTWAKE | (s.holes ? UFFD_SRC_HOLES : 0));
 	claim_leave(&p->claim);
 	return r;
 }
@@ -119,10 +145,10 @@ static int move_run(struct space *sp, struct piece *p, unsigned first, unsigned 
  * slot was empty before, so what is there has been moved. To be known before an event is looked at again, because what
  * mremap takes along depends on it.
  */
-static void find_moved(struct space *sp, const struct piece *p, unsigned first, unsigned end, struct pageset *ret_done)
+static void find_moved(struct space *sp, const struct piece *p, struct span s, struct pageset *ret_done)
 {
-	uint64_t at = p->slot + first * PAGE_BYTES, stop = p->slot + end * PAGE_BYTES;
-	struct pm_run runs[32];
+	uint64_t at = p->slot + s.first * PAGE_BYTES, stop = p->slot + s.end * PAGE_BYTES;
+	struct pm_run runs[256];
 	unsigned nr;
 
 	while (at < stop) {
@@ -133,6 +159,21 @@ static void find_moved(struct space *sp, const struct piece *p, unsigned first, 
 				pageset_add_range(ret_done, page_in_block(runs[k].start),
 						  page_in_block(runs[k].start) +
 							  (unsigned)((runs[k].end - runs[k].start) >> PAGE_SHIFT));
+	}
+}
+
+/*
+ * After a MOVE of all of the span: a page that is not in the slot was a hole. The kernel may take back what the program has
+ * given up by MADV_FREE.
+ */
+static void settle_span(struct piece *p, struct span s, const struct pageset *done, struct pageset *todo)
+{
+	for (unsigned i = pageset_next(todo, s.first); i < s.end; i = pageset_next(todo, i + 1)) {
+		if (pageset_has(done, i))
+			continue;
+		pageset_del(todo, i);
+		pageset_del(&p->copy, i);
+		pageset_add(&p->clear, i);
 	}
 }
 
@@ -152,36 +193,61 @@ static void leave_behind(struct space *sp, struct piece *p, unsigned first, cons
 	release_pages(p, &pages, reason(sp, p->claim.addr + first * PAGE_BYTES, r), t);
 }
 
-/* A page is busy, or an event unread: lets time pass. */
-static void wait_for_page(struct space *sp, unsigned tries)
+/*
+ * Is it worth another try? A THP that is mapped by pages answers EBUSY now and then on a loaded machine, and goes a moment
+ * later (seen on Linux 6.18): only a page that others map too is known to stay.
+ */
+static bool may_go_later(struct space *sp, uint64_t addr, int r, unsigned tries)
 {
-	thread_pause(tries);
-	for (unsigned n = 4; uffd_held_up(&sp->uffd, sp->canary); n++)
-		thread_pause(n);
+	switch (r) {
+	case UFFD_E_AGAIN:
+		return tries < MAX_TRIES;
+	case UFFD_E_BUSY:
+		return tries < MAX_BUSY && pagemap_exclusive(sp->pagemap_fd, addr);
+	default:
+		return false;
+	}
 }
 
-/* Moves the pages of copy, run by run; those that refuse are left behind. */
+/* A page is busy, or an event unread: lets time pass. Return: an event is unread still, though many were read. */
+static bool wait_for_page(struct space *sp, unsigned tries, uint64_t since)
+{
+	thread_pause(tries);
+	for (unsigned n = 4; uffd_held_up(&sp->uffd, sp->canary); n++) {
+		if (gate_events(&sp->gate) - since > MAX_MESSAGES)
+			return true;
+		thread_pause(n);
+	}
+	return false;
+}
+
+/* Moves the pages of copy, span by span; those that refuse are left behind. */
 static void isolate_runs(struct space *sp, struct piece *p, struct tally *t)
 {
 	struct pageset todo = p->copy, done = { 0 };
-	uint64_t seq = p->seq;
-	unsigned first, tries = 0;
+	uint64_t seq = p->seq, since = gate_events(&sp->gate);
+	unsigned tries = 0;
 
-	while ((first = pageset_next(&todo, 0)) < PAGES_PER_BLOCK) {
-		unsigned end = pageset_run_end(&todo, first);
-		int r = move_run(sp, p, first, end, &done, &seq, t);
+	while (!pageset_empty(&todo)) {
+		struct span s = next_span(p, &todo);
+		unsigned first = s.first;
+		int r = move_span(sp, p, s, &done, &seq, t);
 
-		if (!r)
-			pageset_add_range(&done, first, end);
+		if (!r && !s.holes)
+			pageset_add_range(&done, first, s.end);
 		else if (r != RUN_CHANGED)
-			find_moved(sp, p, first, end, &done);
+			find_moved(sp, p, s, &done);
+		/* what has come out of a hole had come there before the mapping was watched again: enter_armed() */
+		pageset_remove(&p->clear, &done);
+		if (!r)
+			settle_span(p, s, &done, &todo);
 		pageset_remove(&todo, &done);
 		if (r == RUN_CHANGED || !pageset_has(&todo, first))
 			tries = 0;
-		else if (r == UFFD_E_AGAIN && ++tries < MAX_TRIES)
-			wait_for_page(sp, tries);
-		else
+		else if (!may_go_later(sp, p->claim.addr + first * PAGE_BYTES, r, ++tries))
 			leave_behind(sp, p, first, &done, r, t);
+		else if (wait_for_page(sp, tries, since))
+			leave_behind(sp, p, first, &done, UFFD_E_MISSING, t);
 		/* what was left behind, or taken by an event, is no longer in copy */
 		pageset_keep(&todo, &p->copy);
 	}

@@ -139,14 +139,14 @@ static uint64_t fill_from(struct mover *mv, struct batch *b, uint64_t start, con
 }
 
 /* Threads that are born later have not ended when the batch is done, or would have to within the time of a system call. */
-static int find_control_words(struct space *sp, struct batch *b, uint64_t start, uint64_t end)
+int find_control_words(struct space *sp, struct control_words *ret, uint64_t start, uint64_t end)
 {
 	int nr;
 
 	lock_take(&sp->tasks_lock);
-	nr = tasks_control_words(sp->tasks_fd, start, end, b->words.at, MAX_CONTROL_WORDS);
+	nr = tasks_control_words(sp->tasks_fd, start, end, ret->at, MAX_CONTROL_WORDS);
 	lock_drop(&sp->tasks_lock);
-	b->words.nr = nr > 0 ? (unsigned)nr : 0;
+	ret->nr = nr > 0 ? (unsigned)nr : 0;
 	if (nr < 0)
 		log_once(UHMM_LOG_ERROR, "the threads of this process cannot be listed (%s), so nothing may move: it could be a stack",
 			 strerrordesc_np(-nr));
@@ -163,7 +163,7 @@ uint64_t batch_fill(struct mover *mv, struct batch *b, uint64_t start, uint64_t 
 	/* who unmapped memory and mapped it anew goes on when the event has been read: it shall have been applied, too */
 	gate_await_events(&sp->gate);
 	b->nr = b->taken = b->done = b->arms = 0;
-	r = find_control_words(sp, b, start, end);
+	r = find_control_words(sp, &b->words, start, end);
 	while (start < end && b->nr < BATCH_PIECES && !r) {
 		r = vma_piece_at(sp, start, end, &vp);
 		if (r)

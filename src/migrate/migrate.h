@@ -58,9 +58,19 @@ struct tally {
 	uint64_t dropped_pages;    /* evicted: they were all zeros, and are holes again */
 	uint64_t skipped[UHMM_NR_SKIPS];
 	int error;                 /* the first error of a driver or of the system */
+	uint8_t *reasons;          /* NULL, or 512: why each page of the block being worked on stays */
 };
 
 static inline void tally_skip(struct tally *t, enum uhmm_skip why, uint64_t pages) { t->skipped[why] += pages; }
+
+/* The same for pages of one block. */
+static inline void tally_pages(struct tally *t, enum uhmm_skip why, const struct pageset *pages)
+{
+	t->skipped[why] += pageset_count(pages);
+	if (t->reasons)
+		pageset_for_each(pages, i)
+			t->reasons[i] = (uint8_t)why;
+}
 
 enum piece_kind {
 	PIECE_HUGE,  /* one THP -> one folio of order 9 */
@@ -130,6 +140,9 @@ void migrator_check(struct migrator *m);
 
 int mover_init(struct mover *mv, struct migrator *m);
 void mover_fini(struct mover *mv);
+
+/* The pages that must not leave because threads end there. Return: 0 or -errno, said. */
+int find_control_words(struct space *sp, struct control_words *ret, uint64_t start, uint64_t end);
 
 /* Memory for the folios of the pieces of a batch. Return: 0 or -ENOMEM. */
 int batch_init(struct batch *b);
@@ -228,12 +241,33 @@ int install_device(struct claim *c, struct device *dev, struct folios *f, const 
  * offset from @from. Pages that the program has dropped meanwhile are not installed, but ended too.
  * @may_move: @from is a staging slot: its pages are given away rather than copied
  * @ret_left: pages for which the host had no memory; still claimed
- * Return: the block arrived whole, by one MOVE.
+ * Return: the block arrived whole, by one MOVE. Nobody has been woken: that is the caller's business, when all is done.
  */
 bool install_home(struct claim *c, const struct pageset *pages, uint64_t from, bool may_move, struct pageset *ret_left);
 
+/* While an event is unread nothing can be moved, and its reader may lack a CPU: that is waited for. But no longer than until
+ * so many messages have been read: a program that raises one event after another does not hold up a page for ever. */
+#define MAX_MESSAGES 10000
+
+/*
+ * After install_home() of @pages, which were in mv->folios of @dev: folios of what left the device are freed, @left stays on it and
+ * its claim ends. @as_pages: what was one folio of order 9 has come as base pages, and counts as those. @moved: folios by order are
+ * added. Return: 0 or HOME_NO_MEMORY when something stayed.
+ */
+int home_settle(struct mover *mv, struct claim *c, struct device *dev, const struct pageset *pages, const struct pageset *left,
+		bool as_pages, uint64_t *moved);
+
+/* May what looked like holes be something else? To be asked before holes are installed as what was cleared. */
+bool holes_are_stale(struct space *sp, const struct piece *p);
+
 /* Is the block one THP now? */
 bool is_huge(struct space *sp, uint64_t block);
+
+/*
+ * A block has come home by base pages, all of it: makes a THP of them, if the kernel can. Nothing depends on it: whoever owns
+ * the block by now sees the same bytes under the same protection.
+ */
+void make_huge_again(struct space *sp, uint64_t block);
 
 /* Pages of a piece that are not isolated yet, or were holes, leave it and stay in the program. */
 void release_pages(struct piece *p, const struct pageset *pages, enum uhmm_skip why, struct tally *t);

@@ -21,11 +21,9 @@ void release_piece(struct mover *mv, struct piece *p)
 
 void release_pages(struct piece *p, const struct pageset *pages, enum uhmm_skip why, struct tally *t)
 {
-	unsigned n = pageset_count(pages);
-
-	if (!n)
+	if (pageset_empty(pages))
 		return;
-	tally_skip(t, why, n);
+	tally_pages(t, why, pages);
 	pageset_remove(&p->copy, pages);
 	pageset_remove(&p->clear, pages);
 	if (claim_end_system(&p->claim, pages, true))

@@ -150,6 +150,8 @@ static void access_own(struct mover *mv, void *arg)
 	mv->folios.whole = whole;
 	if (!lent && !x->error)
 		x->done = pages;
+	if (x->write) /* also when it failed in the middle */
+		pageset_join(&c.written, &pages);
 	while (install_device(&c, x->dev, &mv->folios, &left, &pages))
 		sched_yield(); /* only a block that an event has split needs memory for this, and then a record */
 }

@@ -2,8 +2,11 @@
 #include "os/access.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include "os/uapi.h"
 
 int64_t access_read(void *to, uint64_t addr, uint64_t len)
 {
@@ -19,4 +22,9 @@ int64_t access_write(uint64_t addr, const void *from, uint64_t len)
 	ssize_t n = process_vm_writev(getpid(), &here, 1, &there, 1, 0);
 
 	return n < 0 ? -errno : n;
+}
+
+int access_populate(uint64_t addr, uint64_t len, bool write)
+{
+	return madvise((void *)(uintptr_t)addr, len, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) ? -errno : 0;
 }

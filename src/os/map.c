@@ -152,6 +152,8 @@ void *map_own(uint64_t bytes, unsigned flags)
 	}
 	if (flags & MAP_OWN_HUGE)
 		(void)madvise(mem, bytes, MADV_HUGEPAGE); /* without THP it is merely slower */
+	if (flags & MAP_OWN_SMALL)
+		(void)madvise(mem, bytes, MADV_NOHUGEPAGE); /* a kernel without THP refuses, and is right */
 	return mem;
 }
 
@@ -184,14 +186,15 @@ int map_discard(uint64_t start, uint64_t len)
 	return advise(start, len, MADV_DONTNEED);
 }
 
+int map_collapse(uint64_t start, uint64_t len)
+{
+	return advise(start, len, MADV_COLLAPSE);
+}
+
 int map_advise_huge(uint64_t start, uint64_t len)
 {
 	return advise(start, len, MADV_HUGEPAGE);
 }
-
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -200,11 +203,6 @@ int map_advise_huge(uint64_t start, uint64_t len)
 int map_populate_write(uint64_t start, uint64_t len)
 {
 	return advise(start, len, MADV_POPULATE_WRITE);
-}
-
-int map_collapse(uint64_t start)
-{
-	return advise(start, BLOCK_BYTES, MADV_COLLAPSE);
 }
 
 int map_inherit(uint64_t start, uint64_t len, bool inherit)

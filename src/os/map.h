@@ -12,6 +12,7 @@
 
 #define MAP_OWN_HUGE    (1u << 0) /* aligned to 2 MiB and advised to be huge */
 #define MAP_OWN_INHERIT (1u << 1) /* a child of fork has it too */
+#define MAP_OWN_SMALL   (1u << 2) /* never huge */
 
 /* @bytes of zeros that cost nothing until they are touched, aligned to @bytes' kind. Return: NULL when there is none. */
 void *map_own(uint64_t bytes, unsigned flags);
@@ -36,14 +37,15 @@ bool map_may_be_own(uint64_t start, uint64_t end);
 /* What MADV_DONTNEED does; on watched memory it raises an event and waits until that is read. Return: 0 or -errno. */
 int map_discard(uint64_t start, uint64_t len);
 
+/* Makes one THP of each 2 MiB of base pages that are all there. Changes no byte and no protection, and works whatever the
+ * protection is (read-only memory: since Linux 6.18). Return: 0 or -errno: it is as it was. */
+int map_collapse(uint64_t start, uint64_t len);
+
 /* Whether a child of fork inherits the pages. Return: 0 or -errno. */
 int map_inherit(uint64_t start, uint64_t len, bool inherit);
 
 /* Asks for THPs in a mapping, from now on. Raises no event. Return: 0 or -errno. */
 int map_advise_huge(uint64_t start, uint64_t len);
-
-/* Makes one THP of the block at @start, whose base pages are all there. Return: 0 or -errno. Context: may take a millisecond. */
-int map_collapse(uint64_t start);
 
 /* As if each page had been written to: what was shared with a child of fork that has ended becomes this process's own again. A
  * touch, like any: it may wait for a fault thread. Return: 0 or -errno. */

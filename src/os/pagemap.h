@@ -11,7 +11,7 @@
 #define PM_SWAPPED (1u << 1)
 #define PM_ZERO    (1u << 2) /* it is the zero page, small or huge */
 #define PM_HUGE    (1u << 3) /* mapped by one upper-level entry */
-#define PM_FILE    (1u << 4) /* it belongs to a file or to shared memory */
+#define PM_FILE    (1u << 4) /* it belongs to a file or to shared memory; pagemap_uniform() alone tells */
 
 struct pm_run {
 	uint64_t start, end; /* neighbouring pages with the same bits */
@@ -35,5 +35,8 @@ int pagemap_uniform(int fd, uint64_t start, uint64_t end);
 
 /* Is the page at @addr mapped by this process only? False if it cannot be told. */
 bool pagemap_exclusive(int fd, uint64_t addr);
+
+/* The same for @nr pages from @addr on, at most 512. Return: 0 or -errno. */
+int pagemap_exclusives(int fd, uint64_t addr, unsigned nr, bool *ret);
 
 #endif

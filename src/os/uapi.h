@@ -63,6 +63,9 @@ struct uapi_procmap_query {
 #define UAPI_VMA_SHARED       0x08u
 #define UAPI_COVERING_OR_NEXT 0x10u
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif

@@ -239,7 +239,8 @@ static int outcome(int err)
 int uffd_move(const struct uffd *u, uint64_t dst, uint64_t src, uint64_t len, unsigned flags, uint64_t *ret_moved)
 {
 	struct uapi_uffdio_move arg = {
-		.dst = dst, .src = src, .len = len, .mode = flags & UFFD_DONTWAKE ? UAPI_MOVE_DONTWAKE : 0,
+		.dst = dst, .src = src, .len = len,
+		.mode = (flags & UFFD_DONTWAKE ? UAPI_MOVE_DONTWAKE : 0) | (flags & UFFD_SRC_HOLES ? UAPI_MOVE_ALLOW_HOLES : 0),
 	};
 	int err = os_fail(OS_MOVE);
 
@@ -268,9 +269,11 @@ int uffd_copy(const struct uffd *u, uint64_t dst, const void *src, uint64_t len,
 	return err ? outcome(err) : 0;
 }
 
-int uffd_zeropage(const struct uffd *u, uint64_t dst, uint64_t len)
+int uffd_zeropage(const struct uffd *u, uint64_t dst, uint64_t len, unsigned flags)
 {
-	struct uffdio_zeropage arg = { .range = { .start = dst, .len = len } };
+	struct uffdio_zeropage arg = {
+		.range = { .start = dst, .len = len }, .mode = flags & UFFD_DONTWAKE ? UFFDIO_ZEROPAGE_MODE_DONTWAKE : 0,
+	};
 	int err = os_fail(OS_ZEROPAGE);
 
 	if (!err && ioctl(u->fd, UFFDIO_ZEROPAGE, &arg))

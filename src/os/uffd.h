@@ -47,7 +47,8 @@ enum uffd_outcome {
 	UFFD_E_NO_MEMORY, /* the host has none */
 };
 
-#define UFFD_DONTWAKE (1u << 0)
+#define UFFD_DONTWAKE  (1u << 0)
+#define UFFD_SRC_HOLES (1u << 1) /* MOVE only: a page that the source does not have is passed over, and counts as moved */
 
 /*
  * Watch [start, end) for missing pages; pieces that are watched already stay so.
@@ -72,7 +73,7 @@ int uffd_move(const struct uffd *u, uint64_t dst, uint64_t src, uint64_t len, un
 int uffd_copy(const struct uffd *u, uint64_t dst, const void *src, uint64_t len, unsigned flags, uint64_t *ret_copied);
 
 /* Maps zero pages. Return: 0, UFFD_E_AGAIN, _EXISTS, _MISSING, _REFUSED, _NO_MEMORY. */
-int uffd_zeropage(const struct uffd *u, uint64_t dst, uint64_t len);
+int uffd_zeropage(const struct uffd *u, uint64_t dst, uint64_t len, unsigned flags);
 
 /* A touch of [dst, dst + len) shall raise SIGBUS from now on. Return: as uffd_zeropage(); UFFD_E_REFUSED too where the
  * kernel has no UFFDIO_POISON. */

@@ -50,7 +50,7 @@ static void pass_block(struct gathering *g, const struct range *within)
 	if (g->bytes && cool(g->p, g->block)) {
 		g->got += g->bytes;
 		if (g->p->flags & UHMM_POLICY_HUGE && g->bytes == BLOCK_BYTES && !g->huge)
-			(void)map_collapse(g->block);
+			(void)map_collapse(g->block, BLOCK_BYTES);
 		if (last && last->end == start)
 			last->end = end;
 		else

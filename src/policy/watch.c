@@ -22,7 +22,7 @@
 
 #define MAX_STACK_BYTES (UINT64_C(64) << 20)
 
-/* An emu device keeps what it has touched, block by block. */
+/* What emu devices have of this machine's memory. */
 static uint64_t apart_bytes(struct policy *p)
 {
 	uint64_t bytes = 0;
@@ -31,7 +31,7 @@ static uint64_t apart_bytes(struct policy *p)
 		return 0;
 	for (unsigned i = 0; i < p->nr_devices; i++)
 		if (strstr(p->device[i]->spec, "emu:"))
-			bytes += min_u64(atomic_load(&p->device[i]->buddy.fresh) << BLOCK_SHIFT, p->device[i]->props.size_bytes);
+			bytes += device_host_bytes(p->device[i]);
 	return bytes;
 }
 

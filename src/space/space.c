@@ -47,6 +47,8 @@ int space_init(struct space *sp, enum uffd_open_mode mode)
 	else
 		r = table_init(&sp->table);
 	if (!r)
+		r = stamps_init(&sp->faulted);
+	if (!r)
 		r = init_canary(sp);
 	if (r)
 		space_fini(sp);
@@ -64,6 +66,7 @@ void space_stop(struct space *sp)
 void space_fini(struct space *sp)
 {
 	space_stop(sp);
+	stamps_fini(&sp->faulted);
 	table_fini(&sp->table);
 	tasks_close(sp->tasks_fd);
 	pagemap_close(sp->pagemap_fd);

@@ -14,10 +14,12 @@
 
 #include "base/gate.h"
 #include "base/lock.h"
+#include "mem/stamp.h"
 #include "mem/table.h"
 #include "os/procmap.h"
 #include "os/uffd.h"
 #include "space/counters.h"
+#include "space/notify.h"
 
 struct claim;
 #define MAX_CLAIMS 8192 /* 64 workers with two batches of 32 pieces each, and 65 readers with two */
@@ -33,6 +35,7 @@ struct space {
 
 	struct lock tasks_lock; /* rank LEAF */
 	struct table table;
+	struct stamps faulted; /* when a CPU last faulted in each block */
 	struct gate gate;
 
 	/* Grows with every unmap and remap event, inside the gate: who armed a range at one value and finds another inside
@@ -57,6 +60,9 @@ struct space {
 	 * thread, inside the gate or not; no lock held. */
 	void (*changed)(void *ctx, uint64_t start, uint64_t end, unsigned owner);
 	void *changed_ctx;
+
+	/* and the program's own, told of the same after that */
+	struct notifiers notifiers;
 
 	/* atomic; NULL while there is none */
 	const struct space_policy *_Atomic policy;
@@ -105,6 +111,7 @@ static inline void space_changed(struct space *sp, uint64_t start, uint64_t end,
 {
 	if (sp->changed)
 		sp->changed(sp->changed_ctx, start, end, owner);
+	notify_changed(&sp->notifiers, start, end, owner);
 }
 
 /* @mode: see uffd_open(). Return: 0 or -errno, nothing left behind; the log has a sentence. */

@@ -92,13 +92,29 @@ int vma_arm_again(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_
 	}
 }
 
+/*
+ * What this thread has found out of one mapping since it armed it. Each look into smaps costs more than clearing a block, so a
+ * range of holes would be cleared in half the time if nobody asked. The program may change the advice meanwhile, as it may
+ * between the question and the answer: it is a wish, nothing is wrong if it is followed a moment late.
+ */
+static _Thread_local struct {
+	uint64_t start, end;
+	bool huge;
+} advice;
+
+void vma_arm_hold(struct space *sp)
+{
+	lock_take(&sp->arm_lock);
+	atomic_fetch_add(&sp->nr_arming, 1);
+	lock_drop(&sp->arm_lock);
+}
+
 int vma_arm_begin(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_seq)
 {
 	int r;
 
-	lock_take(&sp->arm_lock);
-	atomic_fetch_add(&sp->nr_arming, 1);
-	lock_drop(&sp->arm_lock);
+	advice.start = advice.end = 0;
+	vma_arm_hold(sp);
 	r = vma_arm_again(sp, start, end, ret_seq);
 	if (r)
 		vma_arm_end(sp);
@@ -107,6 +123,7 @@ int vma_arm_begin(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_
 
 void vma_arm_end(struct space *sp)
 {
+	advice.start = advice.end = 0;
 	atomic_fetch_sub(&sp->nr_arming, 1);
 }
 
@@ -157,12 +174,26 @@ void vma_disarm_all(struct space *sp)
 	}
 }
 
+static bool is_advised_huge(struct space *sp, uint64_t addr)
+{
+	struct mapping m;
+
+	if (addr >= advice.start && addr < advice.end)
+		return advice.huge;
+	advice.huge = sysinfo_advised_huge(addr);
+	advice.start = advice.end = 0;
+	if (!procmap_find(&sp->procmap, addr, &m) && m.start <= addr) {
+		advice.start = m.start;
+		advice.end = m.end;
+	}
+	return advice.huge;
+}
+
 bool vma_wants_huge(struct space *sp, uint64_t addr)
 {
-	(void)sp;
 	switch (sysinfo_thp()) {
 	case THP_ALWAYS:  return true;
-	case THP_MADVISE: return sysinfo_advised_huge(addr);
+	case THP_MADVISE: return is_advised_huge(sp, addr);
 	case THP_NEVER:   break;
 	}
 	return false;

@@ -33,6 +33,9 @@ int vma_piece_at(struct space *sp, uint64_t addr, uint64_t end, struct vma_piece
 int vma_arm_begin(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_seq);
 void vma_arm_end(struct space *sp);
 
+/* As vma_arm_begin(), for ranges that are named later, with vma_arm_again(). */
+void vma_arm_hold(struct space *sp);
+
 /* Watches it again, when event_seq has changed. Only between vma_arm_begin() and vma_arm_end(). */
 int vma_arm_again(struct space *sp, uint64_t start, uint64_t end, uint64_t *ret_seq);
 
@@ -47,7 +50,8 @@ void vma_disarm(struct space *sp, uint64_t start, uint64_t end, bool (*away)(voi
 /* Stops watching everything; nothing is away, and nobody is arming. */
 void vma_disarm_all(struct space *sp);
 
-/* May new pages of the mapping at @addr be huge? Reads /proc/self/smaps when THP is set to madvise: milliseconds. */
+/* May new pages of the mapping at @addr be huge? Reads /proc/self/smaps when THP is set to madvise, which takes up to
+ * milliseconds; once for each mapping that the calling thread has armed. */
 bool vma_wants_huge(struct space *sp, uint64_t addr);
 
 /*

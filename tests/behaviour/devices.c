@@ -143,6 +143,7 @@ static void a_device_of_any_size_costs_what_is_used(void **state)
 
 	assert_int_equal(info(vast).size_bytes, (uint64_t)1 << 40);
 	assert_true(empty <= 256 * KIB);
+	assert_int_equal(info(vast).host_bytes, 0);
 	for (size_t i = 0; i < bytes; i += PAGE)
 		mem[i] = 1;
 	if (anon_huge_bytes(mem, bytes) == bytes) {
@@ -154,6 +155,7 @@ static void a_device_of_any_size_costs_what_is_used(void **state)
 		assert_true(stats().metadata_bytes - tables <= per_block + 4 * PAGE);
 		assert_true(info(vast).metadata_bytes - empty <= per_block + 4 * PAGE);
 		assert_int_equal(stats().device_bytes, bytes);
+		assert_int_equal(info(vast).host_bytes, bytes);
 	}
 	unmap_anon(mem, bytes);
 	eventually(info(vast).used_bytes == 0);

@@ -146,9 +146,9 @@ static void the_counters_add_up(void **state)
 	assert_int_equal(info(dev).used_bytes, BYTES);
 	assert_int_equal(info(dev).folios[9], thps);
 	assert_int_equal(info(dev).folios[0], small);
-	assert_string_equal(info(dev).spec, "emu:size=512M");
+	assert_string_equal(info(dev).spec, "emu:size=512M,orders=ends");
 	assert_int_equal(info(dev).size_bytes, 512 * MIB);
-	assert_int_equal(info(dev).orders, 0x3ff);
+	assert_int_equal(info(dev).orders, 0x201);
 	assert_int_equal(info(dev).caps, 0);
 
 	/* asking twice moves nothing, and says so */
@@ -211,7 +211,7 @@ static void a_huge_range_costs_little_to_manage(void **state)
 
 static void two_devices_at_once(void **state)
 {
-	struct uhmm_device *other = open_device("emu:size=64M");
+	struct uhmm_device *other = open_device("emu:size=64M,orders=ends");
 	char *mem = filled(BYTES, true);
 	RESULT(res);
 
@@ -249,13 +249,13 @@ static void two_hundred_and_fifty_five_devices(void **state)
 	unsigned nr = 1;
 
 	while (nr < 255)
-		devices[nr++] = open_device("emu:size=2M");
+		devices[nr++] = open_device("emu:size=2M,orders=ends");
 	assert_int_equal(uhmm_device_open(space, "emu:size=2M", &d), -ENOSPC);
 	for (size_t k = 0; k < 254; k++) /* a page on each */
 		assert_int_equal(uhmm_to_device(space, mem + k * PAGE, PAGE, devices[k + 1], 0, NULL), 0);
 	EXPECT(mem, { 252, 253, UHMM_WHERE_DEVICE, 0, devices[253] }, { 253, 254, UHMM_WHERE_DEVICE, 0, devices[254] });
 	assert_int_equal(uhmm_device_close(devices[100]), 0);
-	devices[100] = open_device("emu:size=2M");
+	devices[100] = open_device("emu:size=2M,orders=ends");
 	assert_int_equal(uhmm_device_open(space, "emu:size=2M", &d), -ENOSPC);
 	assert_pattern(mem, BLOCK, SEED);
 	for (unsigned k = 1; k < 255; k++)
@@ -301,6 +301,6 @@ int main(void)
 		cmocka_unit_test(devices_of_all_kinds_keep_bytes),
 	};
 
-	rig_open("emu:size=512M");
+	rig_open("emu:size=512M,orders=ends");
 	return rig_close(cmocka_run_group_tests(tests, NULL, NULL));
 }

@@ -4,6 +4,7 @@
  * the largest folios that can be, and the driver hears of each split.
  */
 #include <pthread.h>
+#include <sys/wait.h>
 
 #include "ledger.h"
 
@@ -220,6 +221,41 @@ static void a_part_is_moved_over_another(void **state)
 	put_down(mem, BLOCK);
 }
 
+/* ---- fork ---- */
+
+/* The child changes and unmaps parts, and so does the parent, who sees nothing of that. */
+static void parent_and_child_take_their_own_apart(void **state)
+{
+	for (unsigned order = 2; order < UHMM_NR_ORDERS; order++) {
+		char *mem = put_in(order);
+		int status;
+		pid_t pid = fork();
+
+		assert_true(pid >= 0);
+		if (!pid) {
+			bool right;
+
+			alarm(60);
+			munmap(mem + 3 * PAGE, PAGE);
+			memset(mem + 200 * PAGE, 7, 33 * PAGE);
+			right = check_pattern_at(mem, 3 * PAGE, SEED, 0) < 0 &&
+				check_pattern_at(mem + 4 * PAGE, 196 * PAGE, SEED, 4 * PAGE) < 0 &&
+				check_pattern_at(mem + 233 * PAGE, BLOCK - 233 * PAGE, SEED, 233 * PAGE) < 0 && mem[200 * PAGE] == 7;
+			_exit(right ? 0 : 1);
+		}
+		assert_int_equal(munmap(mem + 5 * PAGE, PAGE), 0);
+		assert_int_equal(madvise(mem + 300 * PAGE, 77 * PAGE, MADV_DONTNEED), 0);
+		expect(mem, 0, 5);
+		expect(mem, 6, 300);
+		assert_zeros(mem + 300 * PAGE, 77 * PAGE);
+		expect(mem, 377, 512);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+		eventually(used_bytes() == 0); /* and what was withheld for the child */
+		put_down(mem, BLOCK);
+	}
+}
+
 /* ---- races ---- */
 
 /* Unmaps the half of a folio that the other thread does not touch. */
@@ -332,6 +368,7 @@ int main(void)
 		cmocka_unit_test(a_part_is_moved_to_an_aligned_place),
 		cmocka_unit_test(a_part_is_moved_to_an_unaligned_place),
 		cmocka_unit_test(a_part_is_moved_over_another),
+		cmocka_unit_test(parent_and_child_take_their_own_apart),
 		cmocka_unit_test(a_folio_is_touched_while_its_other_half_is_unmapped),
 		cmocka_unit_test(a_folio_serves_mixed_orders_and_is_whole_again),
 	};

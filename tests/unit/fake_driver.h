@@ -22,6 +22,8 @@ static struct {
 	char options[64];
 	/* called in each copy, before its bytes travel */
 	void (*hook)(void);
+	/* called when a folio is freed */
+	void (*free_hook)(void);
 
 	/* atomic: several workers may be in the driver */
 	_Atomic unsigned nr_closes, nr_copies, nr_segs, nr_waits, nr_clears, nr_allocs, nr_frees, nr_splits, nr_split_ends;
@@ -107,6 +109,8 @@ static void fake_folio_free(void *ctx, uint64_t offset, unsigned order)
 	fake.nr_frees++;
 	fake.freed_at = offset;
 	fake.freed_order = order;
+	if (fake.free_hook)
+		fake.free_hook();
 }
 
 static void fake_folio_split(void *ctx, uint64_t head, unsigned old_order, uint64_t piece, unsigned new_order)

@@ -184,6 +184,23 @@ static void a_discard_that_has_happened_is_over(void **state)
 	assert_int_equal(entry_get(table_block(&sp.table, at, false)).bits, 0);
 }
 
+/* Also behind so many runs of pages and holes that one look does not take them all in. */
+static void a_discard_among_many_holes_is_over(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i += 2) {
+		mem[i * PAGE_BYTES] = 1;
+		change_page(at, i + 1, 0, &(struct entry){ announced(0) });
+	}
+	change_page(at, 500, 0, &(struct entry){ announced(0) }); /* still there */
+	claim_pages(0, PAGES_PER_BLOCK);
+	assert_int_equal(pageset_count(&misses.busy), 1);
+	assert_true(pageset_has(&misses.busy, 500));
+	assert_int_equal(pageset_count(&c.mine), PAGES_PER_BLOCK - 1);
+	(void)claim_end_system(&c, &(struct pageset){ { c.mine.w[0], c.mine.w[1], c.mine.w[2], c.mine.w[3], c.mine.w[4],
+							c.mine.w[5], c.mine.w[6], c.mine.w[7] } }, true);
+}
+
 /* MADV_FREE announces itself like a discard, and leaves the pages where they are. */
 static void an_announcement_of_long_ago_holds_nothing_up(void **state)
 {
@@ -348,6 +365,7 @@ int main(void)
 		CASE(who_waits_is_told_at_the_end),
 		CASE(a_pending_discard_keeps_its_mark_where_the_page_is),
 		CASE(a_discard_that_has_happened_is_over),
+		CASE(a_discard_among_many_holes_is_over),
 		CASE(an_announcement_of_long_ago_holds_nothing_up),
 		CASE(a_page_about_to_be_discarded_is_busy),
 		CASE(a_page_that_another_has_now_is_dead),

@@ -161,6 +161,51 @@ static void without_a_thp_a_folio_comes_as_pages(void **state)
 	assert_false(is_huge(&sp, block(1)));
 }
 
+/* ---- who waits ---- */
+
+static atomic_bool went_on;
+
+static void *toucher_run(void *arg)
+{
+	(void)*(volatile char *)arg;
+	atomic_store(&went_on, true);
+	return NULL;
+}
+
+/* A hook: gives the toucher the time to go on too early. */
+static void toucher_still_waits(void)
+{
+	for (unsigned n = 0; n < 200 && !atomic_load(&went_on); n++)
+		sched_yield();
+	assert_false(atomic_load(&went_on));
+	assert_int_equal(entry_state(entry_at(1, 7)), ENTRY_SYSTEM);
+}
+
+/* It may ask at once what is on the device, or send the page back: the remains of its own touch must not be in its way. */
+static void who_waits_goes_on_when_the_claim_and_the_folios_are_gone(void **state)
+{
+	struct pollfd p = { .fd = sp.uffd.fd, .events = POLLIN };
+	unsigned sizes[] = { PAGES_PER_BLOCK, 20 };
+	pthread_t id;
+
+	(void)state;
+	for (unsigned k = 0; k < ARRAY_LEN(sizes); k++) {
+		fill(1, 0, sizes[k]);
+		to_device(1, 0, sizes[k]);
+		drain_pause();
+		atomic_store(&went_on, false);
+		id = spawn(toucher_run, mem + (page(1, 7) - at));
+		while (poll(&p, 1, -1) != 1)
+			;
+		fake.free_hook = toucher_still_waits;
+		assert_int_equal(home(1, k ? 7 : 0, k ? 8 : PAGES_PER_BLOCK), 0);
+		fake.free_hook = NULL;
+		pthread_join(id, NULL);
+		drain_resume();
+		assert_true(at_home(1, 7, 8));
+	}
+}
+
 /* A hook: the first copies fail. */
 static unsigned nr_bad;
 
@@ -276,6 +321,21 @@ static void a_folio_that_is_dropped_on_the_way_does_not_arrive(void **state)
 	assert_int_equal(entry_state(entry_at(1, 0)), ENTRY_SYSTEM);
 }
 
+/* Does this kernel make a THP of base pages in such memory? */
+static bool collapses(int protection)
+{
+	char *own = map_blocks(BLOCK_BYTES, true);
+	bool can;
+
+	assert_int_equal(madvise(own, BLOCK_BYTES, MADV_NOHUGEPAGE), 0);
+	memset(own, 1, BLOCK_BYTES);
+	assert_int_equal(madvise(own, BLOCK_BYTES, MADV_HUGEPAGE), 0);
+	assert_int_equal(mprotect(own, BLOCK_BYTES, protection), 0);
+	can = !map_collapse(addr_of(own), BLOCK_BYTES);
+	unmap_blocks(own, BLOCK_BYTES);
+	return can;
+}
+
 static void what_has_become_write_protected_comes_home(void **state)
 {
 	(void)state;
@@ -287,6 +347,66 @@ static void what_has_become_write_protected_comes_home(void **state)
 	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
 	assert_int_equal(home(2, 0, 20), 0);
 	assert_true(at_home(1, 0, PAGES_PER_BLOCK) && at_home(2, 0, 20));
+	assert_int_equal(mprotect(mem, LEN, PROT_READ | PROT_WRITE), 0);
+}
+
+/* The THP that its bytes were copied from is full still, and serves the next one. */
+static void what_may_not_be_written_comes_home_huge(void **state)
+{
+	static const int protections[] = { PROT_READ, PROT_NONE, PROT_READ | PROT_EXEC };
+
+	(void)state;
+	for (unsigned k = 0; k < ARRAY_LEN(protections); k++) {
+		uint64_t pool;
+
+		fill_thp(1);
+		to_device(1, 0, PAGES_PER_BLOCK);
+		pool = staging_pool_bytes(&mig.staging);
+		assert_true(pool > 0);
+		assert_int_equal(mprotect(mem, LEN, protections[k]), 0);
+		if (k == 0 && !collapses(protections[k])) {
+			(void)home(1, 0, PAGES_PER_BLOCK);
+			assert_int_equal(mprotect(mem, LEN, PROT_READ | PROT_WRITE), 0);
+			skip(); /* a kernel before 6.18 */
+		}
+		assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+		assert_int_equal(moved[BLOCK_ORDER], 1);
+		assert_int_equal(used(), 0);
+		assert_true(is_huge(&sp, block(1)));
+		assert_int_equal(staging_pool_bytes(&mig.staging), pool);
+		assert_int_equal(mprotect(mem, LEN, PROT_READ | PROT_WRITE), 0);
+		assert_true(at_home(1, 0, PAGES_PER_BLOCK));
+		assert_true(is_huge(&sp, block(1)));
+	}
+}
+
+static void what_cannot_be_made_huge_again_comes_as_pages(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	assert_int_equal(mprotect(mem, LEN, PROT_READ), 0);
+	fail_set("madvise:1:22", NULL);
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+	fail_set(NULL, NULL);
+	assert_int_equal(used(), 0);
+	assert_int_equal(bits_at(block(1), BLOCK_BYTES), PM_PRESENT);
+	assert_int_equal(mprotect(mem, LEN, PROT_READ | PROT_WRITE), 0);
+	assert_true(at_home(1, 0, PAGES_PER_BLOCK));
+}
+
+/* The kernel is asked again when a page was in use. */
+static void what_is_busy_for_a_moment_is_made_huge_all_the_same(void **state)
+{
+	(void)state;
+	if (!collapses(PROT_READ))
+		skip();
+	fill_thp(1);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	assert_int_equal(mprotect(mem, LEN, PROT_READ), 0);
+	fail_set("madvise:1:11", NULL);
+	assert_int_equal(home(1, 0, PAGES_PER_BLOCK), 0);
+	assert_true(is_huge(&sp, block(1)));
 	assert_int_equal(mprotect(mem, LEN, PROT_READ | PROT_WRITE), 0);
 }
 
@@ -320,6 +440,7 @@ int main(void)
 		SMALL(a_page_of_a_folio_that_is_dropped_on_the_way_does_not_arrive),
 		SMALL(what_finds_no_memory_stays_as_a_folio),
 		HUGE(without_a_thp_a_folio_comes_as_pages),
+		HUGE(who_waits_goes_on_when_the_claim_and_the_folios_are_gone),
 		HUGE(a_device_that_fails_twice_is_asked_a_third_time),
 		HUGE(what_cannot_be_read_stays_on_the_device),
 		SMALL(without_memory_pages_stay_on_the_device),
@@ -327,6 +448,9 @@ int main(void)
 		HUGE(what_is_dropped_on_the_way_does_not_arrive),
 		HUGE(a_folio_that_is_dropped_on_the_way_does_not_arrive),
 		HUGE(what_has_become_write_protected_comes_home),
+		HUGE(what_may_not_be_written_comes_home_huge),
+		HUGE(what_cannot_be_made_huge_again_comes_as_pages),
+		HUGE(what_is_busy_for_a_moment_is_made_huge_all_the_same),
 		HUGE(a_block_is_split_with_its_folio),
 	};
 	int r;

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+#include "os/thread.h"
+
 #include "unit_migrate.h"
 
 /* ---- on a device ---- */
@@ -181,19 +183,53 @@ static void a_block_of_holes_seen_before_an_event_is_empty_again(void **state)
 	assert_int_equal(entry_state(entry_at(1, 0)), ENTRY_SYSTEM);
 }
 
-static void holes_are_not_taken_while_an_event_is_unread(void **state)
+static void *install_run(void *arg)
 {
-	pthread_t id;
+	install_piece(&mv, &pc, &t);
+	return arg;
+}
+
+/* Not for some time only: a reader that has no CPU reads it in the end. */
+static void holes_wait_for_an_event_until_it_is_read(void **state)
+{
+	pthread_t causer, mover;
 
 	(void)state;
 	fill(1, 0, 5);
 	start(1, 0, 20);
-	id = leave_an_event_unread(page(3, 0));
-	install_piece(&mv, &pc, &t);
+	causer = leave_an_event_unread(page(3, 0));
+	mover = spawn(install_run, NULL);
+	for (unsigned n = 0; n < 100; n++) {
+		thread_pause(40);
+		assert_int_equal(entry_state(entry_at(1, 5)), ENTRY_MIGRATING);
+	}
 	drain_resume();
-	pthread_join(id, NULL);
+	pthread_join(causer, NULL);
+	pthread_join(mover, NULL);
 	release_piece(&mv, &pc);
-	assert_int_equal(t.moved_folios[0], 5);
+	assert_int_equal(t.moved_folios[0], 20);
+	assert_int_equal(t.cleared_pages, 15);
+	assert_int_equal(t.skipped[UHMM_SKIP_RACED], 0);
+}
+
+/* A program whose every event is followed by the next one. */
+static void holes_do_not_wait_for_ever_while_events_are_read(void **state)
+{
+	pthread_t causer, mover;
+
+	(void)state;
+	fill(1, 0, 5);
+	start(1, 0, 20);
+	causer = leave_an_event_unread(page(3, 0));
+	mover = spawn(install_run, NULL);
+	while (entry_state(entry_at(1, 5)) == ENTRY_MIGRATING) {
+		gate_enter(&sp.gate, GATE_EVENTS);
+		gate_leave(&sp.gate, GATE_EVENTS);
+	}
+	pthread_join(mover, NULL);
+	drain_resume();
+	pthread_join(causer, NULL);
+	release_piece(&mv, &pc);
 	assert_int_equal(t.skipped[UHMM_SKIP_RACED], 15);
 	assert_int_equal(used(), 5 * PAGE_BYTES);
 	assert_true(on_device(1, 0, 5));
@@ -221,7 +257,7 @@ static void a_page_that_has_come_meanwhile_wins(void **state)
 	(void)state;
 	fill(1, 0, 20);
 	isolate(1, 0, 20);
-	assert_int_equal(uffd_zeropage(&sp.uffd, page(1, 3), PAGE_BYTES), 0);
+	assert_int_equal(uffd_zeropage(&sp.uffd, page(1, 3), PAGE_BYTES, 0), 0);
 	give_up();
 	assert_true(at_home(1, 0, 3) && at_home(1, 4, 20));
 	assert_true(zeros_at(mem + (page(1, 3) - at), 1));
@@ -340,7 +376,8 @@ int main(void)
 		SMALL(holes_seen_before_an_event_are_holes_again),
 		SMALL(a_folio_loses_the_holes_that_are_in_doubt),
 		HUGE(a_block_of_holes_seen_before_an_event_is_empty_again),
-		SMALL(holes_are_not_taken_while_an_event_is_unread),
+		SMALL(holes_wait_for_an_event_until_it_is_read),
+		SMALL(holes_do_not_wait_for_ever_while_events_are_read),
 		SMALL(an_event_that_is_read_in_time_costs_no_hole),
 		SMALL(a_page_that_has_come_meanwhile_wins),
 		SMALL(what_is_write_protected_is_copied_in),

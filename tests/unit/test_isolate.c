@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+#include "base/clock.h"
+
 #include "unit_migrate.h"
 
 static const char *slot(unsigned i)
@@ -27,7 +29,7 @@ static void a_thp_leaves_as_one(void **state)
 	assert_true(is_huge(&sp, block(1)));
 }
 
-static void base_pages_leave_run_by_run(void **state)
+static void base_pages_leave_and_holes_stay(void **state)
 {
 	(void)state;
 	fill(1, 0, 5);
@@ -41,6 +43,134 @@ static void base_pages_leave_run_by_run(void **state)
 	give_up();
 	assert_true(at_home(1, 0, 5) && at_home(1, 100, 103) && at_home(1, 510, 512));
 	assert_int_equal(bits_at(page(1, 5), PAGE_BYTES), 0);
+}
+
+/* ---- spans: pages, and the holes between them ---- */
+
+static void fill_every_second(unsigned b)
+{
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i += 2)
+		fill(b, i, i + 1);
+}
+
+static bool every_second_isolated(unsigned b, unsigned first, unsigned end)
+{
+	for (unsigned i = first; i < end; i += 2)
+		if (!isolated(b, i, i + 1) || !pageset_has(&pc.copy, i) || !pageset_has(&pc.clear, i + 1))
+			return false;
+	return true;
+}
+
+static void every_second_page_leaves_by_one_move(void **state)
+{
+	(void)state;
+	fill_every_second(1);
+	assert_true(collect(1, 0, PAGES_PER_BLOCK));
+	fail_set("move:2:22", NULL); /* a second one would leave a page behind */
+	isolate_pages(&mv, &pc, &t);
+	fail_set(NULL, NULL);
+	assert_int_equal(t.skipped[UHMM_SKIP_RACED], 0);
+	assert_true(every_second_isolated(1, 0, PAGES_PER_BLOCK));
+	piece_start(&mv, &pc, &t);
+	finish();
+	assert_int_equal(t.moved_folios[0], PAGES_PER_BLOCK);
+	assert_int_equal(t.cleared_pages, PAGES_PER_BLOCK / 2);
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i += 2) {
+		assert_true(on_device(1, i, i + 1));
+		assert_true(zeros_at(bytes_away(1, i + 1), 1));
+	}
+}
+
+static void discard_announced(unsigned b, unsigned i)
+{
+	struct entry_slot *s, *w = table_block(&sp.table, block(b), true);
+
+	block_lock(w);
+	(void)block_page(w, i, &s);
+	entry_set(s, entry_zapped(clock_ns() / 1000000000));
+	block_unlock(w);
+}
+
+/* In somebody else's claim, about to be discarded, dropped since: all between pages that go, and all there. */
+static void what_is_not_ours_between_our_pages_is_not_taken(void **state)
+{
+	struct claim_misses misses;
+	struct pageset page_5 = pages(5, 6);
+	struct claim other;
+
+	(void)state;
+	fill(1, 0, 20);
+	assert_int_equal(claim_system(&other, &sp, block(1), 5, 6, &misses), 0);
+	fill_every_second(1);
+	discard_announced(1, 9);
+	assert_true(collect(1, 0, PAGES_PER_BLOCK));
+	mark_page(1, 13, ENTRY_DEAD);
+	mark_page(1, 51, ENTRY_DEAD); /* a hole */
+	isolate_pages(&mv, &pc, &t);
+	assert_int_equal(bits_at(page(1, 5), PAGE_BYTES), PM_PRESENT);
+	assert_int_equal(bits_at(page(1, 9), PAGE_BYTES), PM_PRESENT);
+	assert_int_equal(bits_at(page(1, 13), PAGE_BYTES), PM_PRESENT);
+	assert_int_equal(bits_at(addr_of(slot(5)), PAGE_BYTES) | bits_at(addr_of(slot(9)), PAGE_BYTES) |
+				 bits_at(addr_of(slot(13)), PAGE_BYTES), 0);
+	assert_int_equal(t.skipped[UHMM_SKIP_RACED], 4);
+	assert_true(isolated(1, 0, 5) && isolated(1, 6, 9) && isolated(1, 10, 13) && isolated(1, 14, 20));
+	assert_true(every_second_isolated(1, 20, 50) && every_second_isolated(1, 52, PAGES_PER_BLOCK));
+	assert_false(pageset_has(&pc.clear, 51));
+	give_up();
+	(void)claim_end_system(&other, &page_5, true);
+	assert_true(at_home(1, 0, 9) && at_home(1, 10, 20));
+}
+
+/* While nobody watched it the kernel has filled it: it is ours, and its bytes count. */
+static void a_hole_that_was_filled_before_it_was_watched_again_goes_with_its_bytes(void **state)
+{
+	(void)state;
+	fill(1, 0, 1);
+	fill(1, 10, 11);
+	assert_true(collect(1, 0, 20));
+	assert_int_equal(uffd_unregister(&sp.uffd, at, at + LEN), 0); /* as a mapping that has been made anew */
+	atomic_fetch_add(&sp.event_seq, 1);
+	fill(1, 5, 6);
+	isolate_pages(&mv, &pc, &t);
+	assert_true(isolated(1, 0, 1) && isolated(1, 5, 6) && isolated(1, 10, 11));
+	assert_int_equal(pageset_count(&pc.copy), 3);
+	assert_int_equal(pageset_count(&pc.clear), 17);
+	give_up();
+	assert_true(at_home(1, 0, 1) && at_home(1, 5, 6) && at_home(1, 10, 11));
+}
+
+/* As a page that MADV_FREE has given up does when memory is short. */
+static void a_page_that_has_become_a_hole_is_one(void **state)
+{
+	(void)state;
+	fill(1, 0, 11);
+	fill(1, 15, 16);
+	assert_true(collect(1, 0, 20));
+	assert_int_equal(map_discard(page(1, 0), PAGE_BYTES), 0); /* the drain reads the event, and tells nobody */
+	assert_int_equal(map_discard(page(1, 5), PAGE_BYTES), 0);
+	isolate_pages(&mv, &pc, &t);
+	assert_true(isolated(1, 1, 5) && isolated(1, 6, 11) && isolated(1, 15, 16));
+	assert_true(pageset_has(&pc.clear, 0) && pageset_has(&pc.clear, 5));
+	assert_int_equal(pageset_count(&pc.copy), 10);
+	assert_int_equal(t.skipped[UHMM_SKIP_RACED], 0);
+	give_up();
+}
+
+static void a_move_that_stops_among_holes_goes_on(void **state)
+{
+	static const char *const answers[] = { "move:1", "move_report:1", "move_report:1:16" };
+
+	(void)state;
+	for (unsigned k = 0; k < ARRAY_LEN(answers); k++) {
+		fill_every_second(k);
+		assert_true(collect(k, 0, PAGES_PER_BLOCK));
+		fail_set(answers[k], NULL);
+		isolate_pages(&mv, &pc, &t);
+		fail_set(NULL, NULL);
+		assert_true(every_second_isolated(k, 0, PAGES_PER_BLOCK));
+		assert_int_equal(pageset_count(&pc.copy), PAGES_PER_BLOCK / 2);
+		give_up();
+	}
 }
 
 static void a_part_of_a_thp_leaves_and_the_rest_stays(void **state)
@@ -81,12 +211,18 @@ static void without_a_slot_pages_stay_and_holes_go_on(void **state)
 
 static void a_page_that_is_busy_for_a_moment_is_tried_again(void **state)
 {
+	static const char *const answers[] = { "move:1", "move:1:16" }; /* EAGAIN; EBUSY, and nobody else maps it */
+
 	(void)state;
-	fill(1, 0, 20);
-	fail_set("move:1", NULL);
-	isolate(1, 0, 20);
-	assert_true(isolated(1, 0, 20));
-	give_up();
+	for (unsigned k = 0; k < ARRAY_LEN(answers); k++) {
+		fill(k, 0, 20);
+		assert_true(collect(k, 0, 20));
+		fail_set(answers[k], NULL);
+		isolate_pages(&mv, &pc, &t);
+		fail_set(NULL, NULL);
+		assert_true(isolated(k, 0, 20));
+		give_up();
+	}
 }
 
 /* Reported as not moved, but gone: only the slot says so. */
@@ -133,7 +269,6 @@ static void a_page_is_left_behind_under_the_reason_of_its_refusal(void **state)
 		const char *fail;
 		enum uhmm_skip why;
 	} refusals[] = {
-		{ "move:1:16", UHMM_SKIP_PINNED }, /* EBUSY, and nobody else maps it */
 		{ "move:1:12", UHMM_SKIP_NO_ROOM },
 		{ "move:1:2", UHMM_SKIP_RACED },
 		{ "move:1:22", UHMM_SKIP_RACED },
@@ -160,9 +295,9 @@ static void a_thp_is_left_behind_whole(void **state)
 	(void)state;
 	fill_thp(1);
 	assert_true(collect(1, 0, PAGES_PER_BLOCK));
-	fail_set("move:1:16", NULL);
+	fail_set("move:1:12", NULL);
 	isolate_pages(&mv, &pc, &t);
-	assert_int_equal(t.skipped[UHMM_SKIP_PINNED], PAGES_PER_BLOCK);
+	assert_int_equal(t.skipped[UHMM_SKIP_NO_ROOM], PAGES_PER_BLOCK);
 	assert_true(claim_empty(&pc.claim));
 	assert_true(is_huge(&sp, block(1)));
 	assert_true(at_home(1, 0, PAGES_PER_BLOCK));
@@ -248,7 +383,7 @@ static void after_an_event_the_range_is_armed_again(void **state)
 	atomic_fetch_add(&sp.event_seq, 1);
 	isolate_pages(&mv, &pc, &t);
 	assert_true(isolated(1, 0, 20));
-	assert_int_equal(uffd_zeropage(&sp.uffd, page(1, 30), PAGE_BYTES), 0); /* watched, or it would refuse */
+	assert_int_equal(uffd_zeropage(&sp.uffd, page(1, 30), PAGE_BYTES, 0), 0); /* watched, or it would refuse */
 	give_up();
 	assert_true(at_home(1, 0, 20));
 }
@@ -297,7 +432,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		HUGE(a_thp_leaves_as_one),
-		SMALL(base_pages_leave_run_by_run),
+		SMALL(base_pages_leave_and_holes_stay),
+		SMALL(every_second_page_leaves_by_one_move),
+		SMALL(what_is_not_ours_between_our_pages_is_not_taken),
+		SMALL(a_hole_that_was_filled_before_it_was_watched_again_goes_with_its_bytes),
+		SMALL(a_page_that_has_become_a_hole_is_one),
+		SMALL(a_move_that_stops_among_holes_goes_on),
 		HUGE(a_part_of_a_thp_leaves_and_the_rest_stays),
 		SMALL(holes_take_no_slot),
 		SMALL(without_a_slot_pages_stay_and_holes_go_on),

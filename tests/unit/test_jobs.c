@@ -39,7 +39,7 @@ static void run(enum job_kind kind, uint64_t from, uint64_t to)
 
 static bool is_watched(uint64_t hole)
 {
-	return uffd_zeropage(&sp.uffd, hole, PAGE_BYTES) == 0;
+	return uffd_zeropage(&sp.uffd, hole, PAGE_BYTES, 0) == 0;
 }
 
 static void a_job_runs_to_its_end(void **state)

@@ -5,6 +5,7 @@
 
 #include "os/fail.h"
 #include "os/map.h"
+#include "os/pagemap.h"
 
 static bool is_own(const void *mem, uint64_t bytes)
 {
@@ -175,6 +176,28 @@ static void a_discard_leaves_zeros(void **state)
 	map_own_free(mem, 3 * PAGE_BYTES);
 }
 
+static void base_pages_become_one(void **state)
+{
+	char *mem = map_blocks(BLOCK_BYTES, false);
+	int fd, r;
+
+	(void)state;
+	assert_int_equal(pagemap_open(&fd), 0);
+	memset(mem, 7, BLOCK_BYTES);
+	assert_int_equal(map_collapse(addr_of(mem), BLOCK_BYTES), -EINVAL); /* it shall not have any */
+	assert_int_equal(madvise(mem, BLOCK_BYTES, MADV_HUGEPAGE), 0);
+	assert_int_equal(pagemap_uniform(fd, addr_of(mem), addr_of(mem) + BLOCK_BYTES), PM_PRESENT);
+	r = map_collapse(addr_of(mem), BLOCK_BYTES);
+	if (!r)
+		assert_int_equal(pagemap_uniform(fd, addr_of(mem), addr_of(mem) + BLOCK_BYTES), PM_PRESENT | PM_HUGE);
+	for (size_t i = 0; i < BLOCK_BYTES; i++)
+		assert_int_equal(mem[i], 7);
+	pagemap_close(fd);
+	unmap_blocks(mem, BLOCK_BYTES);
+	if (r)
+		skip(); /* no THP to be had */
+}
+
 static void failing_advice_is_reported(void **state)
 {
 	char *mem = map_own(PAGE_BYTES, 0);
@@ -240,6 +263,7 @@ int main(void)
 		cmocka_unit_test(no_memory_is_null),
 		cmocka_unit_test(a_child_does_not_inherit_it),
 		cmocka_unit_test(a_discard_leaves_zeros),
+		cmocka_unit_test(base_pages_become_one),
 		cmocka_unit_test(failing_advice_is_reported),
 		cmocka_unit_test(locked_memory_is_known),
 	};

@@ -136,10 +136,10 @@ static void a_block_of_which_nothing_can_go_takes_no_piece(void **state)
 	batch_end(&mv, &batch);
 
 	/* collected, but MOVE takes nothing of it */
-	fail_set("move:1:16", NULL);
+	fail_set("move:1:12", NULL);
 	assert_int_equal(fill_batch(block(2), page(2, 1)), page(2, 1));
 	assert_int_equal(batch.nr, 0);
-	assert_int_equal(t.skipped[UHMM_SKIP_PINNED], 1);
+	assert_int_equal(t.skipped[UHMM_SKIP_NO_ROOM], 1);
 	batch_end(&mv, &batch);
 	assert_true(at_home(2, 0, 1));
 }

@@ -35,7 +35,7 @@ static struct uhmm_driver a_driver(const char *name)
 }
 
 /* Nothing is ever taken out of the registry, so the cases go from empty to full, in this order. */
-static struct uhmm_driver drv_a, drv_b, drv_many[32];
+static struct uhmm_driver drv_a, drv_b, drv_short, drv_hook, drv_many[32];
 
 static void nobody_is_known_at_first(void **state)
 {
@@ -44,7 +44,7 @@ static void nobody_is_known_at_first(void **state)
 
 	(void)state;
 	assert_null(registry_get(0));
-	assert_null(registry_find("emu:size=1G", &options));
+	assert_null(registry_find("emu:size=1G", &options, NULL, 0));
 	assert_string_equal(options, "untouched");
 	registry_names(names, sizeof(names));
 	assert_string_equal(names, "");
@@ -57,7 +57,7 @@ static void incomplete_drivers_are_refused(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 9; i++)
 		bad[i] = a_driver("bad");
-	bad[0].sz = sizeof(struct uhmm_driver) - 8;
+	bad[0].sz = offsetof(struct uhmm_driver, host_bytes) - 8;
 	bad[1].name = NULL;
 	bad[2].name = "";
 	bad[3].name = "with space";
@@ -83,11 +83,11 @@ static void a_driver_is_found_by_the_name_of_a_spec(void **state)
 	drv_b = a_driver("emu_2");
 	assert_int_equal(registry_add(&drv_a), 0);
 	assert_int_equal(registry_add(&drv_b), 0);
-	assert_ptr_equal(registry_find("emu:size=1G,x=a:b", &options), &drv_a);
+	assert_ptr_equal(registry_find("emu:size=1G,x=a:b", &options, NULL, 0), &drv_a);
 	assert_string_equal(options, "size=1G,x=a:b");
-	assert_ptr_equal(registry_find("emu_2", &options), &drv_b);
+	assert_ptr_equal(registry_find("emu_2", &options, NULL, 0), &drv_b);
 	assert_string_equal(options, "");
-	assert_ptr_equal(registry_find("emu:", &options), &drv_a);
+	assert_ptr_equal(registry_find("emu:", &options, NULL, 0), &drv_a);
 	assert_string_equal(options, "");
 	assert_ptr_equal(registry_get(0), &drv_a);
 	assert_ptr_equal(registry_get(1), &drv_b);
@@ -101,7 +101,7 @@ static void a_part_of_a_name_is_not_the_name(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_LEN(specs); i++)
-		assert_null(registry_find(specs[i], &options));
+		assert_null(registry_find(specs[i], &options, NULL, 0));
 }
 
 static void a_name_is_taken_once(void **state)
@@ -113,13 +113,54 @@ static void a_name_is_taken_once(void **state)
 	assert_int_equal(registry_add(&drv_a), -EEXIST);
 }
 
+static void a_driver_of_an_older_header_is_as_good(void **state)
+{
+	const char *options;
+
+	(void)state;
+	drv_short = a_driver("old");
+	drv_short.sz = offsetof(struct uhmm_driver, host_bytes);
+	drv_short.flags = UHMM_DRIVER_HOOK; /* what lies there is not its own */
+	assert_int_equal(registry_add(&drv_short), 0);
+	assert_ptr_equal(registry_find("old:x", &options, NULL, 0), &drv_short);
+	assert_false(driver_has(&drv_short, host_bytes));
+}
+
+static void a_hook_is_given_the_spec_of_what_it_wraps(void **state)
+{
+	static const struct { const char *spec, *says; } bad[] = {
+		{ "hook", "hook wraps another device" }, { "hook:size=1", "write hook+DEVICE" },
+		{ "emu+hook:", "emu wraps no other" }, { "emu+", "emu wraps no other" }, { "+emu:", "there is no driver" },
+		{ "nook+emu:", "emu, emu_2, old, hook+" },
+	};
+	const char *options = "untouched";
+	char why[200];
+
+	(void)state;
+	drv_hook = a_driver("hook");
+	drv_hook.flags = UHMM_DRIVER_HOOK;
+	assert_int_equal(registry_add(&drv_hook), 0);
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+		assert_null(registry_find(bad[i].spec, &options, why, sizeof(why)));
+		if (!strstr(why, bad[i].says))
+			fail_msg("\"%s\": \"%s\" is not in \"%s\"", bad[i].spec, bad[i].says, why);
+	}
+	assert_string_equal(options, "untouched");
+	assert_ptr_equal(registry_find("hook+emu:size=1G,a=b+c", &options, NULL, 0), &drv_hook);
+	assert_string_equal(options, "emu:size=1G,a=b+c");
+	assert_ptr_equal(registry_find("hook+hook+emu", &options, NULL, 0), &drv_hook);
+	assert_string_equal(options, "hook+emu");
+	assert_ptr_equal(registry_find("emu:path=a+b", &options, NULL, 0), &drv_a);
+	assert_string_equal(options, "path=a+b");
+}
+
 static void names_are_listed_and_cut(void **state)
 {
 	char names[40], few[6] = "xxxxx";
 
 	(void)state;
 	registry_names(names, sizeof(names));
-	assert_string_equal(names, "emu, emu_2");
+	assert_string_equal(names, "emu, emu_2, old, hook+");
 	registry_names(few, sizeof(few));
 	assert_string_equal(few, "emu, ");
 }
@@ -130,7 +171,7 @@ static void there_is_room_for_32(void **state)
 	char names[20];
 
 	(void)state;
-	for (unsigned i = 2; i < 32; i++) {
+	for (unsigned i = 4; i < 32; i++) {
 		snprintf(name[i], sizeof(name[i]), "d%u", i);
 		drv_many[i] = a_driver(name[i]);
 		assert_int_equal(registry_add(&drv_many[i]), 0);
@@ -151,6 +192,8 @@ int main(void)
 		cmocka_unit_test(a_driver_is_found_by_the_name_of_a_spec),
 		cmocka_unit_test(a_part_of_a_name_is_not_the_name),
 		cmocka_unit_test(a_name_is_taken_once),
+		cmocka_unit_test(a_driver_of_an_older_header_is_as_good),
+		cmocka_unit_test(a_hook_is_given_the_spec_of_what_it_wraps),
 		cmocka_unit_test(names_are_listed_and_cut),
 		cmocka_unit_test(there_is_room_for_32),
 	};

@@ -79,6 +79,19 @@ static void the_longest_word_fits(void **state)
 	assert_string_equal(v, word);
 }
 
+static void the_longest_path_fits(void **state)
+{
+	char path[SPEC_PATH_BYTES + 1], v[SPEC_PATH_BYTES];
+
+	(void)state;
+	memset(path, 'p', sizeof(path));
+	path[SPEC_PATH_BYTES] = '\0';
+	assert_int_equal(spec_parse_value(path, SPEC_PATH, v), -EINVAL);
+	path[SPEC_PATH_BYTES - 1] = '\0';
+	assert_int_equal(spec_parse_value(path, SPEC_PATH, v), 0);
+	assert_string_equal(v, path);
+}
+
 static void all_keys_are_filled_in_any_order(void **state)
 {
 	struct fields f = { .size = 1 };
@@ -180,6 +193,7 @@ int main(void)
 		cmocka_unit_test(good_values_are_understood),
 		cmocka_unit_test(bad_values_are_refused_and_change_nothing),
 		cmocka_unit_test(the_longest_word_fits),
+		cmocka_unit_test(the_longest_path_fits),
 		cmocka_unit_test(all_keys_are_filled_in_any_order),
 		cmocka_unit_test(what_is_not_named_keeps_its_default),
 		cmocka_unit_test(a_value_may_hold_an_equals_sign),

@@ -134,11 +134,11 @@ static void a_place_that_is_taken_exists(void **state)
 
 	(void)state;
 	src[0] = 1;
-	assert_int_equal(uffd_zeropage(&u, addr_of(dst), PAGE_BYTES), 0);
+	assert_int_equal(uffd_zeropage(&u, addr_of(dst), PAGE_BYTES, 0), 0);
 	assert_int_equal(move(dst, src, PAGE_BYTES, 0), UFFD_E_EXISTS);
 	assert_int_equal(uffd_copy(&u, addr_of(dst), src, PAGE_BYTES, 0, &n), UFFD_E_EXISTS);
 	assert_int_equal(n, 0);
-	assert_int_equal(uffd_zeropage(&u, addr_of(dst), PAGE_BYTES), UFFD_E_EXISTS);
+	assert_int_equal(uffd_zeropage(&u, addr_of(dst), PAGE_BYTES, 0), UFFD_E_EXISTS);
 	assert_int_equal(uffd_poison(&u, addr_of(dst), PAGE_BYTES),
 			 u.features & UINT64_C(1) << 14 ? UFFD_E_EXISTS : UFFD_E_REFUSED);
 	assert_int_equal(dst[0], 0);
@@ -155,7 +155,7 @@ static void memory_nobody_watches_is_no_destination(void **state)
 	src[0] = 1;
 	assert_int_equal(move(dst, src, PAGE_BYTES, 0), UFFD_E_REFUSED);
 	assert_int_equal(uffd_copy(&u, addr_of(dst), src, PAGE_BYTES, 0, &n), UFFD_E_MISSING);
-	assert_int_equal(uffd_zeropage(&u, addr_of(dst), PAGE_BYTES), UFFD_E_MISSING);
+	assert_int_equal(uffd_zeropage(&u, addr_of(dst), PAGE_BYTES, 0), UFFD_E_MISSING);
 	unmap_blocks(dst, BLOCK_BYTES);
 	assert_int_equal(move(dst, src, PAGE_BYTES, 0), UFFD_E_MISSING);
 	unmap_blocks(src, BLOCK_BYTES);
@@ -204,7 +204,7 @@ static void copies_and_zeros_arrive(void **state)
 	assert_int_equal(uffd_copy(&u, addr_of(dst), src, 3 * PAGE_BYTES, 0, &n), 0);
 	assert_int_equal(n, 3 * PAGE_BYTES);
 	assert_memory_equal(dst, src, 3 * PAGE_BYTES);
-	assert_int_equal(uffd_zeropage(&u, addr_of(dst) + 3 * PAGE_BYTES, PAGE_BYTES), 0);
+	assert_int_equal(uffd_zeropage(&u, addr_of(dst) + 3 * PAGE_BYTES, PAGE_BYTES, 0), 0);
 	assert_int_equal(dst[3 * PAGE_BYTES], 0);
 	unmap_blocks(src, BLOCK_BYTES);
 	drop_watched(dst, BLOCK_BYTES);
@@ -226,7 +226,7 @@ static void injected_failures_become_outcomes(void **state)
 		fail_set(want[i].fail, NULL);
 		assert_int_equal(uffd_copy(&u, 0, NULL, PAGE_BYTES, 0, &n), want[i].outcome);
 		fail_set(want[i].fail, NULL);
-		assert_int_equal(uffd_zeropage(&u, 0, PAGE_BYTES), want[i].outcome);
+		assert_int_equal(uffd_zeropage(&u, 0, PAGE_BYTES, 0), want[i].outcome);
 	}
 	fail_set("register:1:16", NULL);
 	assert_int_equal(uffd_register(&u, 0, PAGE_BYTES), UFFD_E_REFUSED);

@@ -198,7 +198,7 @@ static void while_an_event_waits_nothing_moves(void **state)
 	until_readable();
 	assert_int_equal(uffd_move(&u, addr_of(d.mem), addr_of(src), PAGE_BYTES, 0, &n), UFFD_E_AGAIN);
 	assert_int_equal(uffd_copy(&u, addr_of(d.mem), src, PAGE_BYTES, 0, &n), UFFD_E_AGAIN);
-	assert_int_equal(uffd_zeropage(&u, addr_of(d.mem), PAGE_BYTES), UFFD_E_AGAIN);
+	assert_int_equal(uffd_zeropage(&u, addr_of(d.mem), PAGE_BYTES, 0), UFFD_E_AGAIN);
 	assert_false(d.done);
 	assert_int_equal(uffd_read(&u, &m), 1);
 	pthread_join(t, NULL);

@@ -131,7 +131,7 @@ static void a_failed_lookup_is_forwarded(void **state)
 
 static bool is_armed(uint64_t addr)
 {
-	int r = uffd_zeropage(&sp.uffd, addr, PAGE_BYTES);
+	int r = uffd_zeropage(&sp.uffd, addr, PAGE_BYTES, 0);
 
 	assert_true(r == 0 || r == UFFD_E_EXISTS || r == UFFD_E_MISSING);
 	assert_int_equal(madvise((void *)(uintptr_t)addr, PAGE_BYTES, MADV_DONTNEED), 0);
@@ -305,6 +305,28 @@ static void nothing_between_is_wanted_where_advice_is_against_it(void **state)
 	unmap_blocks(huge, BLOCK_BYTES);
 }
 
+/* A range of holes asks for each of its blocks. */
+static void the_advice_of_an_armed_mapping_is_looked_up_once(void **state)
+{
+	char *other = map_blocks(2 * BLOCK_BYTES, true);
+	uint64_t seq;
+
+	(void)state;
+	if (sysinfo_thp() != THP_MADVISE)
+		skip();
+	assert_int_equal(vma_arm_begin(&sp, addr_of(other), addr_of(other) + 2 * BLOCK_BYTES, &seq), 0);
+	assert_true(vma_wants_huge(&sp, addr_of(other)));
+	assert_int_equal(madvise(other, 2 * BLOCK_BYTES, MADV_NOHUGEPAGE), 0);
+	assert_true(vma_wants_huge(&sp, addr_of(other) + BLOCK_BYTES));
+	assert_false(vma_wants_huge(&sp, at)); /* another mapping */
+	assert_false(vma_wants_huge(&sp, addr_of(other)));
+	assert_int_equal(madvise(other, 2 * BLOCK_BYTES, MADV_HUGEPAGE), 0);
+	vma_arm_end(&sp);
+	assert_true(vma_wants_huge(&sp, addr_of(other)));
+	assert_true(uffd_release(&sp.uffd, addr_of(other), addr_of(other) + 2 * BLOCK_BYTES));
+	unmap_blocks(other, 2 * BLOCK_BYTES);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, make, unmake)
 
 int main(void)
@@ -327,6 +349,7 @@ int main(void)
 		CASE(without_memory_it_stays),
 		CASE(advice_and_setting_decide_about_huge_pages),
 		CASE(nothing_between_is_wanted_where_advice_is_against_it),
+		CASE(the_advice_of_an_armed_mapping_is_looked_up_once),
 	};
 	int r;
 

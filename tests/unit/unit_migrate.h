@@ -202,7 +202,7 @@ static int unmake(void **state)
 	(void)state;
 	fail_set(NULL, NULL);
 	fake.copy = fake.clear = fake.fence_wait = fake.folio_alloc = 0;
-	fake.hook = NULL;
+	fake.hook = fake.free_hook = NULL;
 	if (atomic_load(&drain.pause))
 		drain_resume();
 	migrate_to_system(&mv, at, at + LEN, NULL, &t);

@@ -45,7 +45,7 @@ static void *drain_run(void *arg)
 			}
 			atomic_fetch_add(m.kind == UFFD_FAULT ? &drain.nr_faults : &drain.nr_removes, 1);
 			/* an event may wait behind the fault, and only this thread reads it: who touched asks again */
-			if (m.kind == UFFD_FAULT && uffd_zeropage(&sp.uffd, m.start, PAGE_BYTES))
+			if (m.kind == UFFD_FAULT && uffd_zeropage(&sp.uffd, m.start, PAGE_BYTES, 0))
 				uffd_wake(&sp.uffd, m.start, PAGE_BYTES);
 		}
 	}
