@@ -15,11 +15,12 @@
  * Few, large and long-lived: a short array does. Written under a lock; read without one, because those who ask include
  * threads of the program, which must not hold what a fault thread may need. end == 0: a free slot.
  */
-#define NR_PIECES 1024
+#define NR_PIECES 4096
 
 static struct {
 	struct lock lock; /* writers; rank LEAF */
 	struct { _Atomic uint64_t start, end; } piece[NR_PIECES];
+	_Atomic unsigned nr; /* slots from here on have never been used */
 } own = { .lock = { PTHREAD_MUTEX_INITIALIZER, LOCK_LEAF } };
 
 int map_own_add(uint64_t start, uint64_t end)
@@ -31,6 +32,8 @@ int map_own_add(uint64_t start, uint64_t end)
 		if (own.piece[i].end)
 			continue;
 		own.piece[i].start = start;
+		if (i >= own.nr)
+			own.nr = i + 1;
 		own.piece[i].end = end; /* last: it makes the slot count */
 		r = 0;
 	}
@@ -41,7 +44,7 @@ int map_own_add(uint64_t start, uint64_t end)
 static void forget(uint64_t start)
 {
 	lock_take(&own.lock);
-	for (unsigned i = 0; i < NR_PIECES; i++)
+	for (unsigned i = 0; i < own.nr; i++)
 		if (own.piece[i].end && own.piece[i].start == start)
 			own.piece[i].end = 0;
 	lock_drop(&own.lock);
@@ -50,7 +53,7 @@ static void forget(uint64_t start)
 void map_own_forget_all(void)
 {
 	lock_init(&own.lock, LOCK_LEAF); /* a thread that is not here may have held it */
-	for (unsigned i = 0; i < NR_PIECES; i++)
+	for (unsigned i = 0; i < own.nr; i++)
 		own.piece[i].end = 0;
 }
 
@@ -58,7 +61,7 @@ bool map_is_own(uint64_t start, uint64_t end, uint64_t *ret_start, uint64_t *ret
 {
 	bool found = false;
 
-	for (unsigned i = 0; i < NR_PIECES; i++) {
+	for (unsigned i = 0, nr = own.nr; i < nr; i++) {
 		uint64_t e = own.piece[i].end, s = own.piece[i].start;
 
 		if (!e || s >= end || e <= start || (found && s >= *ret_start))

@@ -21,7 +21,7 @@ void map_own_free(void *mem, uint64_t bytes);
 /* @bytes of zeros that all children of fork share with this process, for good; nobody watches them. Return: NULL without memory. */
 void *map_shared(uint64_t bytes);
 
-/* Also counts [start, end), which the caller has from elsewhere, as ours. Return: 0, or -ENOSPC after 1024 pieces. */
+/* Also counts [start, end), which the caller has from elsewhere, as ours. Return: 0, or -ENOSPC after 4096 pieces. */
 int map_own_add(uint64_t start, uint64_t end);
 
 /* In a child of fork: none of the parent's is mapped here, and its addresses are anybody's. */
