@@ -104,3 +104,13 @@ unsigned args_count(const char *option, const char *arg, unsigned max)
 		args_wrong("%s=%s is out of range: write a whole number from 1 to %u", option, arg, max);
 	return (unsigned)n;
 }
+
+pid_t args_pid(const char *arg)
+{
+	char *end;
+	long pid = strtol(arg, &end, 10);
+
+	if (*end || pid <= 0 || pid > INT32_MAX)
+		args_wrong("\"%s\" is not the number of a process", arg);
+	return (pid_t)pid;
+}

@@ -4,6 +4,7 @@
 
 #include <argp.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /*
  * argp with two manners of our own: a mistake is one sentence on stderr and exit status 2, and --help is an option
@@ -30,5 +31,6 @@ _Noreturn void args_wrong(const char *fmt, ...) __attribute__((format(printf, 1,
 /* The values of options: they return only when @arg is right. */
 uint64_t args_size(const char *option, const char *arg);
 unsigned args_count(const char *option, const char *arg, unsigned max);
+pid_t args_pid(const char *arg);
 
 #endif

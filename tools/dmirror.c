@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* uhmm dmirror: runs a program with the preload library that serves Linux's HMM test device (dmirror_preload.c). */
 #include <errno.h>
-#include <libgen.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "tools/args.h"
 #include "tools/cmd.h"
+#include "tools/preload.h"
 #include "tools/say.h"
 
 #define LIBRARY "libuhmm-dmirror.so"
@@ -52,35 +51,6 @@ static const struct argp argp = {
 	.help_filter = args_help_filter,
 };
 
-/* Beside this command, as in a build, or where it was installed. Return: 0 or -1. */
-static int find_library(char *ret, size_t bytes)
-{
-	char self[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-	if (n > 0) {
-		self[n] = '\0';
-		snprintf(ret, bytes, "%s/" LIBRARY, dirname(self));
-		if (!access(ret, R_OK))
-			return 0;
-	}
-	snprintf(ret, bytes, "%s/" LIBRARY, UHMM_PRELOAD_DIR);
-	return access(ret, R_OK);
-}
-
-static int preload(const char *library)
-{
-	const char *others = getenv("LD_PRELOAD");
-	char *list;
-	int r;
-
-	if (asprintf(&list, "%s%s%s", library, others && *others ? ":" : "", others ? others : "") < 0)
-		return -1;
-	r = setenv("LD_PRELOAD", list, 1);
-	free(list);
-	return r;
-}
-
 int dmirror_main(int argc, char **argv)
 {
 	char library[PATH_MAX + 32];
@@ -89,11 +59,11 @@ int dmirror_main(int argc, char **argv)
 	args_parse(&argp, argc, argv, &program);
 	if (!program)
 		args_wrong("dmirror needs a program to run: uhmm dmirror -- PROGRAM");
-	if (find_library(library, sizeof(library))) {
+	if (preload_find(LIBRARY, library, sizeof(library))) {
 		say("%s is neither beside this command nor in %s: is the installation whole?", LIBRARY, UHMM_PRELOAD_DIR);
 		return EXIT_NOT_RUN;
 	}
-	if (preload(library) || (verbose && setenv("UHMM_DMIRROR_VERBOSE", "1", 1))) {
+	if (preload_env("LD_PRELOAD", library, ":") || (verbose && setenv("UHMM_DMIRROR_VERBOSE", "1", 1))) {
 		say("the environment cannot be set: %s", strerror(errno));
 		return EXIT_NOT_RUN;
 	}

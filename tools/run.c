@@ -5,7 +5,6 @@
  * program: so process number, exit status, signals and terminal are the program's own. The work is done in the preload library.
  */
 #include <errno.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 
 #include "tools/args.h"
 #include "tools/cmd.h"
+#include "tools/preload.h"
 #include "tools/run_exe.h"
 #include "tools/run_file.h"
 #include "tools/say.h"
@@ -189,41 +189,12 @@ static int try_devices(const struct wish *w)
 
 /* ---- the environment ---- */
 
-/* Beside this command, as in a build, or where it was installed. Return: 0 or -1. */
-static int find_library(char *ret, size_t bytes)
-{
-	char self[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-	if (n > 0) {
-		self[n] = '\0';
-		snprintf(ret, bytes, "%s/" LIBRARY, dirname(self));
-		if (!access(ret, R_OK))
-			return 0;
-	}
-	snprintf(ret, bytes, "%s/" LIBRARY, UHMM_PRELOAD_DIR);
-	return access(ret, R_OK);
-}
-
-static int append_env(const char *name, const char *first, const char *sep)
-{
-	const char *others = getenv(name);
-	char *list;
-	int r;
-
-	if (asprintf(&list, "%s%s%s", first, others && *others ? sep : "", others ? others : "") < 0)
-		return -1;
-	r = setenv(name, list, 1);
-	free(list);
-	return r;
-}
-
 static int set_environment(const struct wish *w, const char *library, const char *path)
 {
-	if (append_env("LD_PRELOAD", library, ":") || setenv(RUN_ENV, path, 1))
+	if (preload_env("LD_PRELOAD", library, ":") || setenv(RUN_ENV, path, 1))
 		return -1;
 	/* glibc's malloc asks for huge pages by itself; what the user has set comes last, and wins */
-	return w->flags & RUN_NOT_HUGE ? 0 : append_env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", ":");
+	return w->flags & RUN_NOT_HUGE ? 0 : preload_env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", ":");
 }
 
 static int write_file(const struct wish *w, uint64_t limit, char *ret_path, size_t bytes)
@@ -277,7 +248,7 @@ int run_main(int argc, char **argv)
 	r = try_devices(&w);
 	if (r)
 		return r;
-	if (find_library(library, sizeof(library))) {
+	if (preload_find(LIBRARY, library, sizeof(library))) {
 		say("%s is neither beside this command nor in %s: is the installation whole?", LIBRARY, UHMM_PRELOAD_DIR);
 		return EXIT_NOT_RUN;
 	}

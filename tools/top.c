@@ -57,9 +57,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_ARG:
 		if (w->pid)
 			return ARGP_ERR_UNKNOWN;
-		w->pid = (pid_t)strtol(arg, &end, 10);
-		if (*end || w->pid <= 0)
-			args_wrong("\"%s\" is not the number of a process", arg);
+		w->pid = args_pid(arg);
 		return 0;
 	default:
 		return args_common(key, arg, state);

@@ -2,38 +2,16 @@
 /* fork(2) with memory on a device: parent and child each have all of it, and nothing that one writes shows in the other. */
 #include "rig.h"
 
+#include "children.h"
+
 #include <pthread.h>
 #include <spawn.h>
-#include <sys/wait.h>
 
 #define SEED  51
 #define OTHER 52
 #define BYTES (3 * BLOCK)
 
-/* Forks, runs @child there, and returns its exit status, or minus the signal that ended it. */
-typedef int child_fn(char *mem);
-
-static int outcome_of(pid_t child)
-{
-	int status;
-
-	assert_int_equal(waitpid(child, &status, 0), child);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-static pid_t start_child(child_fn *child, char *mem)
-{
-	pid_t pid = fork();
-
-	assert_true(pid >= 0);
-	if (!pid) {
-		alarm(20);
-		signal(SIGSEGV, SIG_DFL);
-		signal(SIGBUS, SIG_DFL);
-		_exit(child(mem));
-	}
-	return pid;
-}
+static pid_t start_child(child_fn *child, char *mem) { return start_by(fork, child, mem); }
 
 static int run_child(child_fn *child, char *mem)
 {

@@ -2,38 +2,15 @@
 /* Children of fork(2) that meet something under way, or are in nobody's hurry. */
 #include "rig.h"
 
+#include "children.h"
+
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 #define SEED  71
 #define OTHER 72
 #define BYTES (4 * BLOCK)
-
-typedef int child_fn(char *mem);
-
-static int outcome_of(pid_t child)
-{
-	int status;
-
-	assert_int_equal(waitpid(child, &status, 0), child);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-static pid_t start_by(pid_t (*by)(void), child_fn *child, char *mem)
-{
-	pid_t pid = by();
-
-	assert_true(pid >= 0);
-	if (!pid) {
-		alarm(60);
-		signal(SIGSEGV, SIG_DFL);
-		signal(SIGBUS, SIG_DFL);
-		_exit(child(mem));
-	}
-	return pid;
-}
 
 static char *on_device(size_t bytes, bool huge)
 {

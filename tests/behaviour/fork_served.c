@@ -5,37 +5,14 @@
  */
 #include "rig.h"
 
+#include "children.h"
+
 #include <fcntl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 #define SEED  61
 #define OTHER 62
 #define BYTES (4 * BLOCK)
-
-typedef int child_fn(char *mem);
-
-static int outcome_of(pid_t child)
-{
-	int status;
-
-	assert_int_equal(waitpid(child, &status, 0), child);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-static pid_t start_by(pid_t (*by)(void), child_fn *child, char *mem)
-{
-	pid_t pid = by();
-
-	assert_true(pid >= 0);
-	if (!pid) {
-		alarm(60);
-		signal(SIGSEGV, SIG_DFL);
-		signal(SIGBUS, SIG_DFL);
-		_exit(child(mem));
-	}
-	return pid;
-}
 
 static char *on_device(size_t bytes, bool huge)
 {

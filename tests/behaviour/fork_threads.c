@@ -2,43 +2,19 @@
 /* fork(2) while other threads migrate, touch, fork, open and close. */
 #include "rig.h"
 
+#include "children.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/wait.h>
 
 #define SEED  55
 #define BYTES (3 * BLOCK)
 
-/* Forks, runs @child there, and returns its exit status, or minus the signal that ended it. */
-typedef int child_fn(char *mem);
-
-static int outcome_of(pid_t child)
-{
-	int status;
-
-	assert_int_equal(waitpid(child, &status, 0), child);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
 static pid_t (*fork_by)(void) = fork;
-
-static pid_t start_child(child_fn *child, char *mem)
-{
-	pid_t pid = fork_by();
-
-	assert_true(pid >= 0);
-	if (!pid) {
-		alarm(20);
-		signal(SIGSEGV, SIG_DFL);
-		signal(SIGBUS, SIG_DFL);
-		_exit(child(mem));
-	}
-	return pid;
-}
 
 static int run_child(child_fn *child, char *mem)
 {
-	return outcome_of(start_child(child, mem));
+	return outcome_of(start_by(fork_by, child, mem));
 }
 
 static int holds_pattern(char *mem)
