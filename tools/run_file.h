@@ -21,7 +21,6 @@
 #define RUN_SPEC_BYTES  256
 #define RUN_DEVICES     16
 #define RUN_SLOTS       256
-#define RUN_MAP_CELLS   256
 
 #define RUN_VERBOSE     (1u << 0)
 #define RUN_EMU_APART   (1u << 1)
@@ -40,7 +39,7 @@ struct run_slot {
 	_Atomic uint64_t limit, resident, resident_max;
 	_Atomic uint64_t evicted, zero, came_home; /* bytes */
 	_Atomic uint64_t faults, fault_ns_p50, fault_ns_p99, fault_ns_max, lost;
-	_Atomic uint64_t waits, wait_ns, over, stuck, full, laps, parked, park_returned;
+	_Atomic uint64_t waits, wait_ns, over, stuck, full, laps;
 	_Atomic uint64_t pool, metadata;
 	_Atomic uint64_t busy_device, busy_ns;
 	_Atomic uint64_t used[RUN_DEVICES], size[RUN_DEVICES];
@@ -84,5 +83,9 @@ bool run_slot_drop(struct run_file *f, struct run_slot *s);
 
 /* The directories in which run files may lie; NULL after the last. */
 const char *run_file_dir(unsigned n);
+
+/* A figure: read by others while it is written; each is right for itself. */
+static inline uint64_t run_get(const _Atomic uint64_t *at) { return atomic_load_explicit(at, memory_order_relaxed); }
+static inline void run_put(_Atomic uint64_t *at, uint64_t value) { atomic_store_explicit(at, value, memory_order_relaxed); }
 
 #endif

@@ -9,11 +9,6 @@
 
 #include "tools/size.h"
 
-static uint64_t get(const _Atomic uint64_t *at)
-{
-	return atomic_load_explicit(at, memory_order_relaxed);
-}
-
 struct text {
 	char *at;
 	size_t bytes, len;
@@ -54,21 +49,21 @@ int run_report_json(const struct run_file *f, const struct run_slot *s, char *re
 		{ "faults", &s->faults }, { "fault_ns_p50", &s->fault_ns_p50 }, { "fault_ns_p99", &s->fault_ns_p99 },
 		{ "fault_ns_max", &s->fault_ns_max }, { "lost_pages", &s->lost },
 		{ "waits", &s->waits }, { "wait_ns", &s->wait_ns }, { "over", &s->over }, { "stuck", &s->stuck },
-		{ "full", &s->full }, { "busy_device", &s->busy_device }, { "busy_ns", &s->busy_ns }, { "laps", &s->laps }, { "parked", &s->parked }, { "park_returned", &s->park_returned },
+		{ "full", &s->full }, { "busy_device", &s->busy_device }, { "busy_ns", &s->busy_ns }, { "laps", &s->laps },
 	};
 	struct text t = { ret, bytes, 0 };
 
 	add(&t, "{\"pid\":%lld,\"managed\":\"%s\",\"run_limit_bytes\":%llu,\"seconds\":%.3f", (long long)atomic_load(&s->pid),
-	    managed[get(&s->managed) % 3], (unsigned long long)f->limit,
-	    (double)(get(&s->now_ns) - get(&s->began_ns)) / 1e9);
+	    managed[run_get(&s->managed) % 3], (unsigned long long)f->limit,
+	    (double)(run_get(&s->now_ns) - run_get(&s->began_ns)) / 1e9);
 	for (size_t i = 0; i < sizeof(field) / sizeof(field[0]); i++)
-		add(&t, ",\"%s\":%llu", field[i].key, (unsigned long long)get(field[i].value));
+		add(&t, ",\"%s\":%llu", field[i].key, (unsigned long long)run_get(field[i].value));
 	add(&t, ",\"devices\":[");
 	for (unsigned i = 0; i < f->nr_devices; i++) {
 		add(&t, "%s{\"spec\":", i ? "," : "");
 		add_string(&t, f->spec[i]);
-		add(&t, ",\"used_bytes\":%llu,\"size_bytes\":%llu}", (unsigned long long)get(&s->used[i]),
-		    (unsigned long long)get(&s->size[i]));
+		add(&t, ",\"used_bytes\":%llu,\"size_bytes\":%llu}", (unsigned long long)run_get(&s->used[i]),
+		    (unsigned long long)run_get(&s->size[i]));
 	}
 	add(&t, "]}");
 	return (int)t.len;
@@ -90,11 +85,11 @@ static void say_summary(const struct run_slot *s)
 	int n = snprintf(line, sizeof(line),
 			 "uhmm: process %d held at most %s; %s went to devices, %s were zeros, %s came back in %llu faults "
 			 "(p50 %llu us, p99 %llu us); %llu touches waited for room, %.3f s in all; %llu went over the limit\n",
-			 (int)getpid(), size_print(get(&s->resident_max), max), size_print(get(&s->evicted), out),
-			 size_print(get(&s->zero), zero), size_print(get(&s->came_home), home),
-			 (unsigned long long)get(&s->faults), (unsigned long long)get(&s->fault_ns_p50) / 1000,
-			 (unsigned long long)get(&s->fault_ns_p99) / 1000, (unsigned long long)get(&s->waits),
-			 (double)get(&s->wait_ns) / 1e9, (unsigned long long)get(&s->over));
+			 (int)getpid(), size_print(run_get(&s->resident_max), max), size_print(run_get(&s->evicted), out),
+			 size_print(run_get(&s->zero), zero), size_print(run_get(&s->came_home), home),
+			 (unsigned long long)run_get(&s->faults), (unsigned long long)run_get(&s->fault_ns_p50) / 1000,
+			 (unsigned long long)run_get(&s->fault_ns_p99) / 1000, (unsigned long long)run_get(&s->waits),
+			 (double)run_get(&s->wait_ns) / 1e9, (unsigned long long)run_get(&s->over));
 
 	write_all(STDERR_FILENO, line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
 }
@@ -104,7 +99,7 @@ void run_report_end(const struct run_file *f, const struct run_slot *s)
 	char text[8192];
 	int fd, n;
 
-	if (f->flags & RUN_VERBOSE && get(&s->managed) == 1)
+	if (f->flags & RUN_VERBOSE && run_get(&s->managed) == 1)
 		say_summary(s);
 	if (!*f->stats_path || f->pid != getpid())
 		return;

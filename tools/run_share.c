@@ -32,16 +32,6 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void put(_Atomic uint64_t *at, uint64_t value)
-{
-	atomic_store_explicit(at, value, memory_order_relaxed);
-}
-
-static uint64_t get(const _Atomic uint64_t *at)
-{
-	return atomic_load_explicit(at, memory_order_relaxed);
-}
-
 struct run_share *run_share_make(struct run_file *file)
 {
 	struct run_share *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -57,7 +47,7 @@ struct run_share *run_share_make(struct run_file *file)
 		munmap(s, sizeof(*s));
 		return NULL;
 	}
-	put(&s->slot->began_ns, now_ns());
+	run_put(&s->slot->began_ns, now_ns());
 	self_pid = getpid();
 	self = s;
 	return s;
@@ -84,30 +74,28 @@ uint64_t run_share_tell(struct run_share *s)
 		for (; *at >= '0' && *at <= '9'; at++)
 			value[i] = value[i] * 10 + (uint64_t)(*at - '0');
 	bytes = (value[1] - value[2]) * UHMM_PAGE_BYTES; /* resident, less what is a file's or shared */
-	put(&s->slot->resident, bytes);
-	if (bytes > get(&s->slot->resident_max))
-		put(&s->slot->resident_max, bytes);
-	put(&s->slot->now_ns, now_ns());
+	run_put(&s->slot->resident, bytes);
+	if (bytes > run_get(&s->slot->resident_max))
+		run_put(&s->slot->resident_max, bytes);
+	run_put(&s->slot->now_ns, now_ns());
 	return bytes;
 }
 
 static void tell_policy(struct run_slot *slot, const struct uhmm_policy_stats *now)
 {
-	put(&slot->limit, now->limit_bytes);
-	put(&slot->resident, now->resident_bytes);
-	put(&slot->resident_max, now->resident_max_bytes);
-	put(&slot->evicted, now->evicted_bytes);
-	put(&slot->zero, now->zero_bytes);
-	put(&slot->waits, now->waits);
-	put(&slot->wait_ns, now->wait_ns);
-	put(&slot->over, now->over);
-	put(&slot->stuck, now->stuck);
-	put(&slot->full, now->full);
-	put(&slot->laps, now->laps);
-	put(&slot->parked, now->parked);
-	put(&slot->park_returned, now->park_returned);
-	put(&slot->busy_device, now->busy_device);
-	put(&slot->busy_ns, now->busy_ns);
+	run_put(&slot->limit, now->limit_bytes);
+	run_put(&slot->resident, now->resident_bytes);
+	run_put(&slot->resident_max, now->resident_max_bytes);
+	run_put(&slot->evicted, now->evicted_bytes);
+	run_put(&slot->zero, now->zero_bytes);
+	run_put(&slot->waits, now->waits);
+	run_put(&slot->wait_ns, now->wait_ns);
+	run_put(&slot->over, now->over);
+	run_put(&slot->stuck, now->stuck);
+	run_put(&slot->full, now->full);
+	run_put(&slot->laps, now->laps);
+	run_put(&slot->busy_device, now->busy_device);
+	run_put(&slot->busy_ns, now->busy_ns);
 }
 
 static void tell_all(struct run_share *s)
@@ -116,24 +104,24 @@ static void tell_all(struct run_share *s)
 	struct run_slot *slot = s->slot;
 
 	if (!uhmm_stats(s->space, &st)) {
-		put(&slot->came_home, st.fault_bytes + st.to_system_bytes);
-		put(&slot->faults, st.faults);
-		put(&slot->fault_ns_p50, st.fault_ns_p50);
-		put(&slot->fault_ns_p99, st.fault_ns_p99);
-		put(&slot->fault_ns_max, st.fault_ns_max);
-		put(&slot->lost, st.fault_lost);
-		put(&slot->pool, st.pool_bytes);
-		put(&slot->metadata, st.metadata_bytes);
+		run_put(&slot->came_home, st.fault_bytes + st.to_system_bytes);
+		run_put(&slot->faults, st.faults);
+		run_put(&slot->fault_ns_p50, st.fault_ns_p50);
+		run_put(&slot->fault_ns_p99, st.fault_ns_p99);
+		run_put(&slot->fault_ns_max, st.fault_ns_max);
+		run_put(&slot->lost, st.fault_lost);
+		run_put(&slot->pool, st.pool_bytes);
+		run_put(&slot->metadata, st.metadata_bytes);
 	}
 	for (unsigned i = 0; i < s->nr_devices; i++) {
 		struct uhmm_device_info info = { .sz = sizeof(info) };
 
 		if (uhmm_device_query(s->device[i], &info))
 			continue;
-		put(&slot->used[i], info.used_bytes);
-		put(&slot->size[i], info.size_bytes);
+		run_put(&slot->used[i], info.used_bytes);
+		run_put(&slot->size[i], info.size_bytes);
 	}
-	put(&slot->now_ns, now_ns());
+	run_put(&slot->now_ns, now_ns());
 }
 
 /* Those that have died without a word hold nothing. */
@@ -157,8 +145,8 @@ static uint64_t share_of(struct run_share *s, uint64_t mine)
 
 		if (other == s->slot || !atomic_load_explicit(&other->pid, memory_order_relaxed))
 			continue;
-		sum += get(&other->resident);
-		managed += get(&other->managed) == 1;
+		sum += run_get(&other->resident);
+		managed += run_get(&other->managed) == 1;
 	}
 	if (sum <= limit)
 		share = mine + (limit - sum) / managed;

@@ -46,11 +46,6 @@ static const struct argp argp = {
 	.help_filter = args_help_filter,
 };
 
-static uint64_t get(const _Atomic uint64_t *at)
-{
-	return atomic_load_explicit(at, memory_order_relaxed);
-}
-
 static void line(const char *what, uint64_t bytes)
 {
 	char size[SIZE_CHARS];
@@ -61,41 +56,41 @@ static void line(const char *what, uint64_t bytes)
 static void print_devices(const struct run_file *f, const struct run_slot *s)
 {
 	char used[SIZE_CHARS], size[SIZE_CHARS];
-	uint64_t busy = get(&s->busy_device);
+	uint64_t busy = run_get(&s->busy_device);
 
 	for (unsigned i = 0; i < f->nr_devices; i++)
-		printf("%-22s %s of %s\n", f->spec[i], size_print(get(&s->used[i]), used), size_print(get(&s->size[i]), size));
-	if (busy && busy <= f->nr_devices && get(&s->busy_ns) > RUN_STALL_NS)
-		printf("%s has not answered for %.1f s\n", f->spec[busy - 1], (double)get(&s->busy_ns) / 1e9);
+		printf("%-22s %s of %s\n", f->spec[i], size_print(run_get(&s->used[i]), used), size_print(run_get(&s->size[i]), size));
+	if (busy && busy <= f->nr_devices && run_get(&s->busy_ns) > RUN_STALL_NS)
+		printf("%s has not answered for %.1f s\n", f->spec[busy - 1], (double)run_get(&s->busy_ns) / 1e9);
 }
 
 static void print_text(const struct run_file *f, const struct run_slot *s)
 {
-	double seconds = (double)(get(&s->now_ns) - get(&s->began_ns)) / 1e9;
+	double seconds = (double)(run_get(&s->now_ns) - run_get(&s->began_ns)) / 1e9;
 
 	seconds = seconds > 0 ? seconds : 1e-9;
 	line("limit of the run", f->limit);
-	if (get(&s->managed) != 1) {
-		line("resident", get(&s->resident));
-		puts(get(&s->managed) ? "it is not limited: uhmm could not start in it" : "it has not been near the limit so far");
+	if (run_get(&s->managed) != 1) {
+		line("resident", run_get(&s->resident));
+		puts(run_get(&s->managed) ? "it is not limited: uhmm could not start in it" : "it has not been near the limit so far");
 		return;
 	}
-	line("limit of the process", get(&s->limit));
-	line("resident", get(&s->resident));
-	line("resident at most", get(&s->resident_max));
+	line("limit of the process", run_get(&s->limit));
+	line("resident", run_get(&s->resident));
+	line("resident at most", run_get(&s->resident_max));
 	print_devices(f, s);
-	line("gone to devices", get(&s->evicted));
-	line("zeros given up", get(&s->zero));
-	line("come back", get(&s->came_home));
-	printf("%-22s %llu, %.0f a second; %.1f us (p50), %.1f us (p99)\n", "faults", (unsigned long long)get(&s->faults),
-	       (double)get(&s->faults) / seconds, (double)get(&s->fault_ns_p50) / 1e3, (double)get(&s->fault_ns_p99) / 1e3);
-	printf("%-22s %.3f out, %.3f in, over %.1f s\n", "GB/s", (double)get(&s->evicted) / seconds / 1e9,
-	       (double)get(&s->came_home) / seconds / 1e9, seconds);
-	printf("%-22s %llu touches, %.3f s\n", "waited for room", (unsigned long long)get(&s->waits),
-	       (double)get(&s->wait_ns) / 1e9);
-	printf("%-22s %llu touches\n", "let over the limit", (unsigned long long)get(&s->over));
-	if (get(&s->lost))
-		printf("%-22s %llu pages\n", "lost by a device", (unsigned long long)get(&s->lost));
+	line("gone to devices", run_get(&s->evicted));
+	line("zeros given up", run_get(&s->zero));
+	line("come back", run_get(&s->came_home));
+	printf("%-22s %llu, %.0f a second; %.1f us (p50), %.1f us (p99)\n", "faults", (unsigned long long)run_get(&s->faults),
+	       (double)run_get(&s->faults) / seconds, (double)run_get(&s->fault_ns_p50) / 1e3, (double)run_get(&s->fault_ns_p99) / 1e3);
+	printf("%-22s %.3f out, %.3f in, over %.1f s\n", "GB/s", (double)run_get(&s->evicted) / seconds / 1e9,
+	       (double)run_get(&s->came_home) / seconds / 1e9, seconds);
+	printf("%-22s %llu touches, %.3f s\n", "waited for room", (unsigned long long)run_get(&s->waits),
+	       (double)run_get(&s->wait_ns) / 1e9);
+	printf("%-22s %llu touches\n", "let over the limit", (unsigned long long)run_get(&s->over));
+	if (run_get(&s->lost))
+		printf("%-22s %llu pages\n", "lost by a device", (unsigned long long)run_get(&s->lost));
 }
 
 int stat_main(int argc, char **argv)

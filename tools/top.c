@@ -78,11 +78,6 @@ static const struct argp argp = {
 	.help_filter = args_help_filter,
 };
 
-static uint64_t get(const _Atomic uint64_t *at)
-{
-	return atomic_load_explicit(at, memory_order_relaxed);
-}
-
 static struct seen *seen_of(struct table *t, int64_t pid)
 {
 	for (unsigned i = 0; i < t->nr_seen; i++)
@@ -103,26 +98,26 @@ static void row(struct table *t, const struct run_file *f, struct run_slot *s)
 {
 	char name[32] = "?", path[64], resident[SIZE_CHARS], limit[SIZE_CHARS], away[SIZE_CHARS];
 	struct seen *before = seen_of(t, atomic_load(&s->pid)), now = {
-		atomic_load(&s->pid), get(&s->now_ns), get(&s->evicted), get(&s->came_home), get(&s->faults),
+		atomic_load(&s->pid), run_get(&s->now_ns), run_get(&s->evicted), run_get(&s->came_home), run_get(&s->faults),
 	};
-	uint64_t bytes = 0, busy = get(&s->busy_device), since = before->now_ns ? before->now_ns : get(&s->began_ns);
+	uint64_t bytes = 0, busy = run_get(&s->busy_device), since = before->now_ns ? before->now_ns : run_get(&s->began_ns);
 	double seconds = (double)(now.now_ns - since) / 1e9;
 
 	for (unsigned i = 0; i < f->nr_devices; i++)
-		bytes += get(&s->used[i]);
+		bytes += run_get(&s->used[i]);
 	snprintf(path, sizeof(path), "/proc/%d/comm", (int)now.pid);
 	(void)sys_line(path, name, sizeof(name));
-	printf("%8d %-15s %10s %10s %10s %9.0f %8.3f %8.3f %8.1f %8.1f\n", (int)now.pid, name, size_print(get(&s->resident), resident),
-	       size_print(get(&s->limit) ? get(&s->limit) : f->limit, limit), size_print(bytes, away),
+	printf("%8d %-15s %10s %10s %10s %9.0f %8.3f %8.3f %8.1f %8.1f\n", (int)now.pid, name, size_print(run_get(&s->resident), resident),
+	       size_print(run_get(&s->limit) ? run_get(&s->limit) : f->limit, limit), size_print(bytes, away),
 	       rate(now.faults, before->faults, seconds), rate(now.evicted, before->evicted, seconds) / 1e9,
-	       rate(now.came_home, before->came_home, seconds) / 1e9, (double)get(&s->fault_ns_p50) / 1e3,
-	       (double)get(&s->fault_ns_p99) / 1e3);
+	       rate(now.came_home, before->came_home, seconds) / 1e9, (double)run_get(&s->fault_ns_p50) / 1e3,
+	       (double)run_get(&s->fault_ns_p99) / 1e3);
 	if (t->wish->pid)
 		for (unsigned i = 0; i < f->nr_devices; i++)
-			printf("%8s %-36s %10s of %s\n", "", f->spec[i], size_print(get(&s->used[i]), away),
-			       size_print(get(&s->size[i]), limit));
-	if (busy && busy <= f->nr_devices && get(&s->busy_ns) > RUN_STALL_NS)
-		printf("%8s %s has not answered for %.1f s\n", "", f->spec[busy - 1], (double)get(&s->busy_ns) / 1e9);
+			printf("%8s %-36s %10s of %s\n", "", f->spec[i], size_print(run_get(&s->used[i]), away),
+			       size_print(run_get(&s->size[i]), limit));
+	if (busy && busy <= f->nr_devices && run_get(&s->busy_ns) > RUN_STALL_NS)
+		printf("%8s %s has not answered for %.1f s\n", "", f->spec[busy - 1], (double)run_get(&s->busy_ns) / 1e9);
 	*before = now;
 }
 

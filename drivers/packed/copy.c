@@ -107,26 +107,6 @@ static int put(struct packed *p, struct worker *w, const struct part *t)
 	return 0;
 }
 
-int packed_copy_in(void *ctx, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence)
-{
-	struct packed *p = ctx;
-	struct worker *w = worker_take(p);
-	struct part t;
-	int r = w ? 0 : -ENOMEM;
-
-	(void)ret_fence;
-	for (unsigned i = 0; !r && i < nr; i++) {
-		if (!fits(p, &segs[i]))
-			r = -EINVAL;
-		for (uint64_t at = 0; !r && next_part(p, &segs[i], &at, &t);)
-			r = put(p, w, &t);
-	}
-	worker_put(p, w);
-	if (r == -ENOSPC)
-		atomic_store_explicit(&p->full_at, max_u64(1, p->heap.used_bytes), memory_order_relaxed);
-	return r;
-}
-
 /* ---- and back ---- */
 
 static int unpack(struct packed *p, struct worker *w, uint64_t object, char *to, size_t bytes, size_t want)
@@ -186,22 +166,41 @@ static int get(struct packed *p, struct worker *w, const struct part *t)
 	return r;
 }
 
-int packed_copy_out(void *ctx, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence)
+/* ---- segments ---- */
+
+typedef int part_fn(struct packed *p, struct worker *w, const struct part *t);
+
+static int each_part(struct packed *p, const struct uhmm_seg *segs, unsigned nr, part_fn *fn)
 {
-	struct packed *p = ctx;
 	struct worker *w = worker_take(p);
 	struct part t;
 	int r = w ? 0 : -ENOMEM;
 
-	(void)ret_fence;
 	for (unsigned i = 0; !r && i < nr; i++) {
 		if (!fits(p, &segs[i]))
 			r = -EINVAL;
 		for (uint64_t at = 0; !r && next_part(p, &segs[i], &at, &t);)
-			r = get(p, w, &t);
+			r = fn(p, w, &t);
 	}
 	worker_put(p, w);
 	return r;
+}
+
+int packed_copy_in(void *ctx, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence)
+{
+	struct packed *p = ctx;
+	int r = each_part(p, segs, nr, put);
+
+	(void)ret_fence;
+	if (r == -ENOSPC)
+		atomic_store_explicit(&p->full_at, max_u64(1, p->heap.used_bytes), memory_order_relaxed);
+	return r;
+}
+
+int packed_copy_out(void *ctx, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence)
+{
+	(void)ret_fence;
+	return each_part(ctx, segs, nr, get);
 }
 
 /* ---- what needs no bytes ---- */

@@ -26,8 +26,6 @@ struct uhmm_policy_stats {
 	uint64_t laps;               /* of the clock's hand over all memory */
 	uint64_t evicted_bytes;      /* moved to devices */
 	uint64_t zero_bytes;         /* of pages that held only zeros, and were given up without a copy */
-	uint64_t parked;             /* blocks that were taken out of the page table to see whether they are missed */
-	uint64_t park_returned;      /* of these: touched in time, and put back without a copy */
 	uint64_t waits;              /* touches that had to wait for room */
 	uint64_t wait_ns;            /* how long, all together */
 	uint64_t over;               /* touches that were let through above the limit, since no room could be made */

@@ -439,8 +439,6 @@ void policy_stats(struct policy *p, struct uhmm_policy_stats *ret)
 	s.laps = get(&p->laps);
 	s.evicted_bytes = get(&p->evicted_bytes);
 	s.zero_bytes = get(&p->zero_bytes);
-	s.parked = get(&p->parked);
-	s.park_returned = get(&p->park_returned);
 	s.waits = get(&p->waits);
 	s.wait_ns = get(&p->wait_ns);
 	s.over = get(&p->over);

@@ -2,7 +2,7 @@
 #ifndef TESTS_CHILDREN_H
 #define TESTS_CHILDREN_H
 
-/* For the programs here that fork. After rig.h. */
+/* For the programs here that fork. After rig.h, and after SEED and BYTES: what their memory holds, and how much of it there is. */
 
 #include <sys/wait.h>
 
@@ -30,6 +30,27 @@ static inline pid_t start_by(pid_t (*by)(void), child_fn *child, char *mem)
 		_exit(child(mem));
 	}
 	return pid;
+}
+
+static inline int holds_pattern(char *mem)
+{
+	return check_pattern(mem, BYTES, SEED) != -1;
+}
+
+/* Memory that holds the pattern, all of it on the device; and its end. */
+static inline char *on_device(size_t bytes, bool huge)
+{
+	char *mem = map_anon(bytes, true, huge);
+
+	fill_pattern(mem, bytes, SEED);
+	go(mem, bytes);
+	return mem;
+}
+
+static inline void forget(char *mem, size_t bytes)
+{
+	unmap_anon(mem, bytes);
+	eventually(used_bytes() == 0);
 }
 
 #endif

@@ -2,8 +2,6 @@
 /* fork(2) with memory on a device: parent and child each have all of it, and nothing that one writes shows in the other. */
 #include "rig.h"
 
-#include "children.h"
-
 #include <pthread.h>
 #include <spawn.h>
 
@@ -11,16 +9,13 @@
 #define OTHER 52
 #define BYTES (3 * BLOCK)
 
+#include "children.h"
+
 static pid_t start_child(child_fn *child, char *mem) { return start_by(fork, child, mem); }
 
 static int run_child(child_fn *child, char *mem)
 {
 	return outcome_of(start_child(child, mem));
-}
-
-static int holds_pattern(char *mem)
-{
-	return check_pattern(mem, BYTES, SEED) != -1;
 }
 
 static int writes_its_own(char *mem)

@@ -2,8 +2,6 @@
 /* Children of fork(2) that meet something under way, or are in nobody's hurry. */
 #include "rig.h"
 
-#include "children.h"
-
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/resource.h>
@@ -12,30 +10,12 @@
 #define OTHER 72
 #define BYTES (4 * BLOCK)
 
-static char *on_device(size_t bytes, bool huge)
-{
-	char *mem = map_anon(bytes, true, huge);
-
-	fill_pattern(mem, bytes, SEED);
-	go(mem, bytes);
-	return mem;
-}
-
-static void forget(char *mem, size_t bytes)
-{
-	unmap_anon(mem, bytes);
-	eventually(used_bytes() == 0);
-}
+#include "children.h"
 
 static void use_device(const char *spec)
 {
 	assert_int_equal(uhmm_device_close(dev), 0);
 	dev = open_device(spec);
-}
-
-static int holds_pattern(char *mem)
-{
-	return check_pattern(mem, BYTES, SEED) != -1;
 }
 
 /* ---- on the way ---- */

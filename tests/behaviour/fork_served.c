@@ -5,8 +5,6 @@
  */
 #include "rig.h"
 
-#include "children.h"
-
 #include <fcntl.h>
 #include <sys/resource.h>
 
@@ -14,25 +12,7 @@
 #define OTHER 62
 #define BYTES (4 * BLOCK)
 
-static char *on_device(size_t bytes, bool huge)
-{
-	char *mem = map_anon(bytes, true, huge);
-
-	fill_pattern(mem, bytes, SEED);
-	go(mem, bytes);
-	return mem;
-}
-
-static void forget(char *mem, size_t bytes)
-{
-	unmap_anon(mem, bytes);
-	eventually(used_bytes() == 0);
-}
-
-static int holds_pattern(char *mem)
-{
-	return check_pattern(mem, BYTES, SEED) != -1;
-}
+#include "children.h"
 
 /* ---- what a fork costs ---- */
 

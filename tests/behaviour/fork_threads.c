@@ -2,24 +2,19 @@
 /* fork(2) while other threads migrate, touch, fork, open and close. */
 #include "rig.h"
 
-#include "children.h"
-
 #include <pthread.h>
 #include <stdatomic.h>
 
 #define SEED  55
 #define BYTES (3 * BLOCK)
 
+#include "children.h"
+
 static pid_t (*fork_by)(void) = fork;
 
 static int run_child(child_fn *child, char *mem)
 {
 	return outcome_of(start_by(fork_by, child, mem));
-}
-
-static int holds_pattern(char *mem)
-{
-	return check_pattern(mem, BYTES, SEED) != -1;
 }
 
 static atomic_bool stop;

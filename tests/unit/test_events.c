@@ -278,15 +278,6 @@ static void a_block_that_moves_across_blocks_goes_in_what_is_aligned_there(void 
 	assert_true(arrived(0, PAGES_PER_BLOCK - 100, 3, 0, 100));
 }
 
-static void put_in(unsigned b, unsigned order)
-{
-	fill(b, 0, PAGES_PER_BLOCK);
-	isolate(b, 0, PAGES_PER_BLOCK);
-	pc.limit = order + 1;
-	piece_start(&mv, &pc, &t);
-	finish();
-}
-
 static void folios_move_as_far_as_they_are_aligned(void **state)
 {
 	(void)state;

@@ -81,15 +81,6 @@ static void a_part_of_a_folio_comes_and_the_rest_stays(void **state)
 	assert_true(at_home(1, 0, PAGES_PER_BLOCK));
 }
 
-static void put_in(unsigned b, unsigned order)
-{
-	fill(b, 0, PAGES_PER_BLOCK);
-	isolate(b, 0, PAGES_PER_BLOCK);
-	pc.limit = order + 1;
-	piece_start(&mv, &pc, &t);
-	finish();
-}
-
 static void the_folio_of_a_page_comes_and_no_other(void **state)
 {
 	(void)state;

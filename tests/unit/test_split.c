@@ -4,13 +4,10 @@
 static unsigned order_at(unsigned b, unsigned i) { return entry_order(entry_at(b, i)); }
 
 /* A THP goes to the device in folios of @order. */
-static void put_in(unsigned b, unsigned order)
+static void put_thp_in(unsigned b, unsigned order)
 {
 	fill_thp(b);
-	isolate(b, 0, PAGES_PER_BLOCK);
-	pc.limit = order + 1;
-	piece_start(&mv, &pc, &t);
-	finish();
+	put_in(b, order);
 	assert_int_equal(order_at(b, 0), order);
 	fake.nr_splits = fake.nr_split_ends = fake.nr_split_calls = 0;
 }
@@ -18,7 +15,7 @@ static void put_in(unsigned b, unsigned order)
 static void a_block_becomes_two_of_the_next_order(void **state)
 {
 	(void)state;
-	put_in(1, 9);
+	put_thp_in(1, 9);
 	assert_int_equal(split_block(&mig, block(1)), 0);
 	assert_int_equal(split_block(&mig, block(1)), 0); /* it is */
 	assert_int_equal(heard_split(0, entry_offset(entry_at(1, 0)), 9, 8), 2);
@@ -30,7 +27,7 @@ static void a_block_becomes_two_of_the_next_order(void **state)
 static void a_range_is_cut_at_both_ends(void **state)
 {
 	(void)state;
-	put_in(1, 4);
+	put_thp_in(1, 4);
 	assert_int_equal(split_range(&mig, block(1), 16, 32), 0);
 	assert_int_equal(fake.nr_split_calls, 0); /* it cuts nothing */
 	assert_int_equal(split_range(&mig, block(1), 20, 41), 0);
@@ -57,7 +54,7 @@ static void a_folio_is_split_to_any_smaller_order(void **state)
 	struct entry_slot *b = table_block(&sp.table, block(1), true);
 
 	(void)state;
-	put_in(1, 8);
+	put_thp_in(1, 8);
 	block_lock(b);
 	split_folio_locked(&mig, entry_table(entry_get(b)), 300, 3);
 	block_unlock(b);
@@ -70,7 +67,7 @@ static void a_folio_is_split_to_any_smaller_order(void **state)
 static void without_memory_nothing_is_split(void **state)
 {
 	(void)state;
-	put_in(1, 9);
+	put_thp_in(1, 9);
 	fail_set("mmap:1", NULL); /* of the table, or the record */
 	assert_int_equal(split_range(&mig, block(1), 0, 1), -ENOMEM);
 	fail_set(NULL, NULL);

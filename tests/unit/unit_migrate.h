@@ -270,6 +270,16 @@ static inline void to_device(unsigned b, unsigned first, unsigned end)
 	finish();
 }
 
+/* All of a block, in folios of at most @order. */
+static inline void put_in(unsigned b, unsigned order)
+{
+	fill(b, 0, PAGES_PER_BLOCK);
+	isolate(b, 0, PAGES_PER_BLOCK);
+	pc.limit = order + 1;
+	piece_start(&mv, &pc, &t);
+	finish();
+}
+
 /* What is still claimed goes back to where it was. */
 static inline void give_up(void)
 {
