@@ -33,6 +33,7 @@ struct uhmm_policy_stats {
 	uint64_t busy_device;        /* blocks are on their way to this one, the first is 1; 0: to none */
 	uint64_t busy_ns;            /* for so long already: a device that does not answer shows here */
 	uint64_t full;               /* times a device had no room for what should have gone to it */
+	uint64_t ahead_bytes;        /* of blocks that were called home ahead of a sequential reader */
 };
 
 /**

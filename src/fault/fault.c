@@ -136,11 +136,11 @@ static void fill(struct reader *rd, struct entry_slot *b, const struct uffd_mess
 	}
 	if (fill_huge(rd, &c)) {
 		counter_add(&sp->counters.fault_zero, 1);
-		space_arrived(sp, msg->start);
+		space_arrived(sp, msg->start, PAGES_PER_BLOCK);
 		return;
 	}
 	r = fill_page(sp, &c, i, msg->write);
-	space_arrived(sp, msg->start);
+	space_arrived(sp, msg->start, 1);
 	counter_add(r == UFFD_E_EXISTS ? &sp->counters.fault_stale : &sp->counters.fault_zero, 1);
 	if (r < 0 || r == UFFD_E_REFUSED)
 		log_once(UHMM_LOG_ERROR, "a hole at 0x%llx cannot be filled (%d)", (unsigned long long)msg->start, r);
@@ -186,28 +186,35 @@ static void lose_page(struct reader *rd, uint64_t addr, int error)
 		uffd_wake(&m->sp->uffd, addr, PAGE_BYTES);
 }
 
-static void come_home(struct reader *rd, const struct uffd_message *msg, unsigned order)
+static void come_home(struct reader *rd, const struct uffd_message *msg, struct entry e)
 {
-	struct counters *n = &rd->faults->m->sp->counters;
-	uint64_t moved[NR_ORDERS] = { 0 };
-	int r;
+	struct space *sp = rd->faults->m->sp;
+	uint64_t block = block_down(msg->start), moved[NR_ORDERS] = { 0 };
+	unsigned i = page_in_block(msg->start), first = folio_head(i, entry_order(e)), end = first + order_pages(entry_order(e));
+	struct device *dev = migrator_device(rd->faults->m, entry_device(e));
+	bool cut = space_reach(sp, msg->start, &first, &end);
+	int r = HOME_NOTHING;
 
 	/* a recycled THP is memory that the process holds already */
-	if (order < BLOCK_ORDER || !staging_pool_bytes(&rd->faults->m->staging))
-		space_admit(rd->faults->m->sp, order_bytes(order));
-	r = home_folio(&rd->mover, block_down(msg->start), page_in_block(msg->start), moved);
+	if (end - first < PAGES_PER_BLOCK || !staging_pool_bytes(&rd->faults->m->staging))
+		space_admit(sp, (end - first) * PAGE_BYTES);
+	if (cut)
+		r = home_block(&rd->mover, block, first, end, dev, moved);
+	/* nobody has said how much; or it lies elsewhere by now; or it shall not fail because of its neighbours */
+	if (r == HOME_NOTHING || r < 0)
+		r = home_folio(&rd->mover, block, i, moved);
 	for (unsigned k = 0; k < NR_ORDERS; k++)
 		if (moved[k])
-			counter_add(&n->fault_folios[k], moved[k]);
+			counter_add(&sp->counters.fault_folios[k], moved[k]);
 	if (!r)
-		space_arrived(rd->faults->m->sp, msg->start);
+		space_arrived(sp, msg->start, end - first);
 	if (r == HOME_NO_MEMORY)
 		sched_yield(); /* as the kernel does without memory: the toucher tries again, and the OOM killer decides */
 	else if (r < 0)
 		lose_page(rd, msg->start, r);
-	/* it is on no device any more, or nobody has brought it */
-	if (r > 0)
-		uffd_wake(&rd->faults->m->sp->uffd, msg->start, PAGE_BYTES);
+	/* it is on no device any more, or nobody has brought it; its neighbours may have come without it */
+	if (r > 0 || cut)
+		uffd_wake(&sp->uffd, msg->start, PAGE_BYTES);
 }
 
 /* ---- the path ---- */
@@ -234,10 +241,11 @@ void fault_handle(struct reader *rd, const struct uffd_message *msg)
 
 	switch (entry_state(e)) {
 	case ENTRY_DEVICE:
-		come_home(rd, msg, entry_order(e));
+		come_home(rd, msg, e);
 		break;
 	case ENTRY_MIGRATING:
 		counter_add(&sp->counters.fault_joined, 1);
+		space_met(sp, msg->start);
 		return;
 	default:
 		huge = s == b && (entry_has(e, ENTRY_HUGE) || space_wants_huge(sp, block_down(msg->start)));

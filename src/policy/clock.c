@@ -29,25 +29,13 @@ static bool is_enough(const struct gathering *g)
 	return g->got >= g->want || g->nr == g->max;
 }
 
-/* One lap less. Return: it is cold. */
-static bool cool(struct policy *p, uint64_t block)
-{
-	_Atomic uint8_t *heat = heat_of(&p->heat, block);
-	unsigned now = heat ? atomic_load_explicit(heat, memory_order_relaxed) : HEAT_COLD;
-
-	if (now == HEAT_COLD)
-		return true;
-	atomic_store_explicit(heat, (uint8_t)(now == HEAT_UNSEEN ? HEAT_COLD : now - 1), memory_order_relaxed);
-	return false;
-}
-
 /* The hand leaves the block. */
 static void pass_block(struct gathering *g, const struct range *within)
 {
 	struct range *last = g->nr ? &g->range[g->nr - 1] : NULL;
 	uint64_t start = max_u64(g->block, within->start), end = min_u64(g->block + BLOCK_BYTES, within->end);
 
-	if (g->bytes && cool(g->p, g->block)) {
+	if (g->bytes && heat_cool(&g->p->heat, g->block)) {
 		g->got += g->bytes;
 		if (g->p->flags & UHMM_POLICY_HUGE && g->bytes == BLOCK_BYTES && !g->huge)
 			(void)map_collapse(g->block, BLOCK_BYTES);

@@ -47,14 +47,61 @@ _Atomic uint8_t *heat_of(struct heat *h, uint64_t addr)
 	return &leaf[addr >> BLOCK_SHIFT & (LEAF_BLOCKS - 1)];
 }
 
-void heat_warm(struct heat *h, uint64_t addr, unsigned by)
+static unsigned get(_Atomic uint8_t *at)
+{
+	return atomic_load_explicit(at, memory_order_relaxed);
+}
+
+static void set_laps(_Atomic uint8_t *at, unsigned laps)
+{
+	atomic_store_explicit(at, (uint8_t)((get(at) & ~HEAT_LAPS) | laps), memory_order_relaxed);
+}
+
+static void set_dense(_Atomic uint8_t *at, unsigned times)
+{
+	atomic_store_explicit(at, (uint8_t)((get(at) & HEAT_LAPS) | times << HEAT_DENSE_SHIFT), memory_order_relaxed);
+}
+
+void heat_warm(struct heat *h, uint64_t addr, unsigned by, unsigned most)
 {
 	_Atomic uint8_t *at = heat_of(h, addr);
-	unsigned now;
+	unsigned now, laps;
 
 	if (!at)
 		return;
-	now = atomic_load_explicit(at, memory_order_relaxed);
-	now = (now < HEAT_COLD ? HEAT_COLD : now) + by;
-	atomic_store_explicit(at, (uint8_t)(now > HEAT_MAX ? HEAT_MAX : now), memory_order_relaxed);
+	now = get(at) & HEAT_LAPS;
+	laps = (now < HEAT_COLD ? HEAT_COLD : now) + by;
+	if (laps > most)
+		laps = most;
+	if (laps > now)
+		set_laps(at, laps);
+}
+
+bool heat_cool(struct heat *h, uint64_t addr)
+{
+	_Atomic uint8_t *at = heat_of(h, addr);
+	unsigned now = at ? get(at) & HEAT_LAPS : HEAT_COLD;
+
+	if (now == HEAT_COLD)
+		return true;
+	set_laps(at, now == HEAT_UNSEEN ? HEAT_COLD : now - 1);
+	return false;
+}
+
+void heat_dense(struct heat *h, uint64_t addr)
+{
+	_Atomic uint8_t *at = heat_of(h, addr);
+
+	if (at)
+		set_dense(at, HEAT_DENSE_MAX);
+}
+
+bool heat_take_dense(struct heat *h, uint64_t addr)
+{
+	_Atomic uint8_t *at = heat_of(h, addr);
+	unsigned times = at ? get(at) >> HEAT_DENSE_SHIFT : 0;
+
+	if (times)
+		set_dense(at, times - 1);
+	return times;
 }

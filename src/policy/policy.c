@@ -44,6 +44,11 @@
 #define STEP_MIN        (4 * MIB)   /* leave between two looks */
 #define STEP_MAX        (16 * MIB)
 
+static uint64_t get(const _Atomic uint64_t *n)
+{
+	return atomic_load_explicit(n, memory_order_relaxed);
+}
+
 static void add(_Atomic uint64_t *n, uint64_t by)
 {
 	atomic_fetch_add_explicit(n, by, memory_order_relaxed);
@@ -62,8 +67,13 @@ static bool take_room(struct policy *p, uint64_t bytes)
 	if (atomic_fetch_sub(&p->room, (int64_t)bytes) >= (int64_t)bytes)
 		return true;
 	atomic_fetch_add(&p->room, (int64_t)bytes);
+	return false;
+}
+
+static bool may_grow(struct policy *p, uint64_t bytes)
+{
 	/* a recycled THP will be taken: the process holds it already */
-	return bytes == BLOCK_BYTES && staging_pool_bytes(&p->m->staging);
+	return take_room(p, bytes) || (bytes == BLOCK_BYTES && staging_pool_bytes(&p->m->staging));
 }
 
 static void admit(void *ctx, uint64_t bytes)
@@ -72,7 +82,7 @@ static void admit(void *ctx, uint64_t bytes)
 	uint64_t began;
 	uint32_t seen = atomic_load(&p->looked);
 
-	if (take_room(p, bytes) || atomic_load(&p->stop) || atomic_load(&p->touching))
+	if (may_grow(p, bytes) || atomic_load(&p->stop) || atomic_load(&p->touching))
 		return;
 	began = clock_ns();
 	add(&p->waits, 1);
@@ -81,7 +91,7 @@ static void admit(void *ctx, uint64_t bytes)
 		ring(&p->bell);
 		thread_wait_for(&p->looked, seen, WAIT_NS);
 		seen = atomic_load(&p->looked);
-		if (take_room(p, bytes) || atomic_load(&p->stop) || atomic_load(&p->touching))
+		if (may_grow(p, bytes) || atomic_load(&p->stop) || atomic_load(&p->touching))
 			break;
 		if (atomic_load(&p->hopeless) || clock_ns() - began > WAIT_MAX_NS) {
 			add(&p->over, 1);
@@ -92,19 +102,62 @@ static void admit(void *ctx, uint64_t bytes)
 	add(&p->wait_ns, clock_ns() - began);
 }
 
-static void arrived(void *ctx, uint64_t addr)
+/* ---- what comes home ---- */
+
+static bool is_away(struct policy *p, uint64_t addr)
+{
+	return entry_state(table_peek(&p->sp->table, addr)) == ENTRY_DEVICE;
+}
+
+/* The next blocks of a sequential reader, by workers, if they find room: nobody waits for it yet. */
+static void fetch_ahead(struct policy *p, const struct window *w)
+{
+	for (uint64_t at = w->ahead_start; at < w->ahead_end; at += BLOCK_BYTES) {
+		if (!is_away(p, at) && !is_away(p, at + BLOCK_BYTES / 2) && !is_away(p, at + BLOCK_BYTES - PAGE_BYTES))
+			continue;
+		if (!take_room(p, BLOCK_BYTES))
+			return;
+		/* it is to stay until it has been read */
+		heat_warm(&p->heat, at, 1, HEAT_MAX);
+		if (jobs_post(p->jobs, JOB_TO_SYSTEM, at, at + BLOCK_BYTES, NULL))
+			return;
+		add(&p->ahead_bytes, BLOCK_BYTES);
+	}
+}
+
+static void reach(void *ctx, uint64_t addr, unsigned *ret_first, unsigned *ret_end)
+{
+	struct policy *p = ctx;
+	struct window w;
+
+	reach_touched(&p->reach, addr, &w);
+	if (w.end - w.first == PAGES_PER_BLOCK)
+		heat_dense(&p->heat, addr);
+	else if (atomic_load(&p->room) > (int64_t)(get(&p->high) / 4) || heat_take_dense(&p->heat, addr))
+		reach_whole(&p->reach, addr, &w);
+	fetch_ahead(p, &w);
+	*ret_first = w.first;
+	*ret_end = w.end;
+}
+
+static void met(void *ctx, uint64_t addr)
+{
+	struct policy *p = ctx;
+	struct window w;
+
+	reach_met(&p->reach, addr, &w);
+	fetch_ahead(p, &w);
+}
+
+/* Who was missed often may stay longer; but pages that come one by one do not add up. */
+static void arrived(void *ctx, uint64_t addr, unsigned pages)
 {
 	struct policy *p = ctx;
 
-	heat_warm(&p->heat, addr, 1);
+	heat_warm(&p->heat, addr, 1, pages == PAGES_PER_BLOCK ? HEAT_MAX : HEAT_WARM);
 }
 
 /* ---- looking ---- */
-
-static uint64_t get(const _Atomic uint64_t *n)
-{
-	return atomic_load_explicit(n, memory_order_relaxed);
-}
 
 static void set(_Atomic uint64_t *n, uint64_t value)
 {
@@ -117,7 +170,7 @@ static void set_limit(struct policy *p, uint64_t limit)
 	uint64_t reserve, high;
 
 	limit = max_u64(limit, UHMM_POLICY_LIMIT_MIN);
-	reserve = min_u64(max_u64(limit / 64, 2 * BLOCK_BYTES), 32 * MIB);
+	reserve = min_u64(limit / 32 + 2 * BLOCK_BYTES, 64 * MIB);
 	high = limit - reserve - min_u64(max_u64(limit / 64, 2 * BLOCK_BYTES), 64 * MIB);
 	set(&p->limit, limit);
 	set(&p->hard, limit - reserve);
@@ -218,7 +271,7 @@ static struct device *pick_device(struct policy *p, uint64_t now, unsigned *ret_
 static void pass_over(struct policy *p, const struct range *r)
 {
 	for (uint64_t at = block_down(r->start); at < r->end; at += BLOCK_BYTES)
-		heat_warm(&p->heat, at, 2);
+		heat_warm(&p->heat, at, 2, HEAT_MAX);
 }
 
 /*
@@ -393,7 +446,8 @@ int policy_start(struct policy *p, struct migrator *m, struct jobs *jobs, const 
 	p->main_stack = getauxval(AT_RANDOM);
 	watch_libraries(p);
 	staging_shrink_pool(&m->staging, opts->limit_bytes / POOL_SHARE);
-	p->hooks = (struct space_policy){ .admit = admit, .wants_huge = watch_wants_huge, .arrived = arrived, .ctx = p };
+	p->hooks = (struct space_policy){ .admit = admit, .wants_huge = watch_wants_huge, .reach = reach, .met = met,
+					.arrived = arrived, .ctx = p };
 	p->rss_fd = p->tasks_fd[0] = p->tasks_fd[1] = -1;
 	for (_Atomic uint64_t *n = &p->resident; n <= &p->full; n++)
 		set(n, 0);
@@ -444,6 +498,7 @@ void policy_stats(struct policy *p, struct uhmm_policy_stats *ret)
 	s.over = get(&p->over);
 	s.stuck = get(&p->stuck);
 	s.full = get(&p->full);
+	s.ahead_bytes = get(&p->ahead_bytes);
 	s.busy_device = get(&p->busy_device);
 	s.busy_ns = s.busy_device ? clock_ns() - get(&p->busy_since_ns) : 0;
 	memcpy(ret, &s, s.sz < sizeof(s) ? s.sz : sizeof(s));

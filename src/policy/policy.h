@@ -24,6 +24,7 @@
 #include "os/rss.h"
 #include "os/thread.h"
 #include "policy/heat.h"
+#include "policy/reach.h"
 #include "uhmm/policy.h"
 
 /* A piece of the address space that may leave. */
@@ -60,6 +61,7 @@ struct policy {
 	struct thread watcher, evictor;
 	struct space_policy hooks;
 	struct heat heat;
+	struct reach reach;
 
 	/* atomic: between the policy's thread and those who wait for room */
 	_Atomic int64_t room;     /* bytes that may still come before somebody looks again */
@@ -91,7 +93,7 @@ struct policy {
 	_Atomic uint64_t busy_device, busy_since_ns;
 
 	/* atomic, relaxed: counters, the first to the last */
-	_Atomic uint64_t resident, resident_max, rounds, laps, evicted_bytes, zero_bytes, waits, wait_ns,
+	_Atomic uint64_t resident, resident_max, rounds, laps, evicted_bytes, zero_bytes, ahead_bytes, waits, wait_ns,
 		over, stuck, full;
 };
 

@@ -79,8 +79,12 @@ struct space_policy {
 	void (*admit)(void *ctx, uint64_t bytes);
 	/* Shall a block of nothing be filled as one THP? Its own advice says no more than that it may. */
 	bool (*wants_huge)(void *ctx, uint64_t block);
-	/* The page or the block at @addr has been touched while it was away, and is there now. */
-	void (*arrived)(void *ctx, uint64_t addr);
+	/* The page at @addr is on a device and has been touched: which pages of its block come home with it, [*ret_first, *ret_end). */
+	void (*reach)(void *ctx, uint64_t addr, unsigned *ret_first, unsigned *ret_end);
+	/* It has been touched while it is on its way. */
+	void (*met)(void *ctx, uint64_t addr);
+	/* @pages pages at @addr have been touched while they were away, and are there now: one, some, or the whole block. */
+	void (*arrived)(void *ctx, uint64_t addr, unsigned pages);
 	void *ctx;
 };
 
@@ -99,12 +103,30 @@ static inline bool space_wants_huge(struct space *sp, uint64_t block)
 	return p && p->wants_huge(p->ctx, block);
 }
 
-static inline void space_arrived(struct space *sp, uint64_t addr)
+/* Return: false when nobody has an opinion. */
+static inline bool space_reach(struct space *sp, uint64_t addr, unsigned *ret_first, unsigned *ret_end)
 {
 	const struct space_policy *p = atomic_load_explicit(&sp->policy, memory_order_acquire);
 
 	if (p)
-		p->arrived(p->ctx, addr);
+		p->reach(p->ctx, addr, ret_first, ret_end);
+	return p;
+}
+
+static inline void space_met(struct space *sp, uint64_t addr)
+{
+	const struct space_policy *p = atomic_load_explicit(&sp->policy, memory_order_acquire);
+
+	if (p)
+		p->met(p->ctx, addr);
+}
+
+static inline void space_arrived(struct space *sp, uint64_t addr, unsigned pages)
+{
+	const struct space_policy *p = atomic_load_explicit(&sp->policy, memory_order_acquire);
+
+	if (p)
+		p->arrived(p->ctx, addr, pages);
 }
 
 static inline void space_changed(struct space *sp, uint64_t start, uint64_t end, unsigned owner)

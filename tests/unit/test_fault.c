@@ -133,6 +133,124 @@ static void a_touch_of_a_base_page_brings_that_page(void **state)
 	assert_true(on_device(1, 18, PAGES_PER_BLOCK));
 }
 
+/* ---- as far as somebody says ---- */
+
+static struct {
+	unsigned first, end, arrived, met;
+} said;
+
+static void say_reach(void *ctx, uint64_t addr, unsigned *ret_first, unsigned *ret_end)
+{
+	(void)ctx;
+	(void)addr;
+	*ret_first = said.first;
+	*ret_end = said.end;
+}
+
+static void say_nothing(void *ctx, uint64_t bytes)
+{
+	(void)ctx;
+	(void)bytes;
+}
+
+static bool not_huge(void *ctx, uint64_t addr)
+{
+	(void)ctx;
+	(void)addr;
+	return false;
+}
+
+static void hear_met(void *ctx, uint64_t addr)
+{
+	(void)ctx;
+	(void)addr;
+	said.met++;
+}
+
+static void hear_arrived(void *ctx, uint64_t addr, unsigned pages)
+{
+	(void)ctx;
+	(void)addr;
+	said.arrived += pages;
+}
+
+static const struct space_policy sayer = { .admit = say_nothing, .wants_huge = not_huge, .reach = say_reach, .met = hear_met,
+					   .arrived = hear_arrived };
+
+/* Page 17 of block 1 is touched, and what is said is [first, end). */
+static void touch_with(unsigned first, unsigned end)
+{
+	struct toucher who = touch_start(page(1, 17), false);
+
+	memset(&said, 0, sizeof(said));
+	said.first = first;
+	said.end = end;
+	atomic_store(&sp.policy, &sayer);
+	serve(&who);
+	atomic_store(&sp.policy, NULL);
+	assert_int_equal(who.value, *(uint64_t *)(uintptr_t)page(1, 17));
+}
+
+static void a_touch_brings_what_is_said_and_cuts_the_folio(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	touch_with(16, 20);
+	assert_true(at_home(1, 16, 20));
+	assert_true(on_device(1, 0, 16));
+	assert_true(on_device(1, 20, PAGES_PER_BLOCK));
+	assert_int_equal(used(), BLOCK_BYTES - 4 * PAGE_BYTES);
+	assert_int_equal(said.arrived, 4);
+	assert_int_equal(nr_handled, 1);
+}
+
+static void a_touch_brings_what_is_said_of_many_folios(void **state)
+{
+	(void)state;
+	fill(1, 0, PAGES_PER_BLOCK);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	touch_with(0, 64);
+	assert_true(at_home(1, 0, 64));
+	assert_true(on_device(1, 64, PAGES_PER_BLOCK));
+	assert_int_equal(nr_handled, 1);
+}
+
+static void fail_first_copies(void)
+{
+	fake.copy = fake.nr_copies <= 3 ? -EIO : 0; /* COPY_TRIES of home.c */
+}
+
+/* What makes the copy of more fail shall not lose a page that can be had alone. */
+static void a_touch_does_not_fail_because_of_its_neighbours(void **state)
+{
+	(void)state;
+	fill(1, 0, PAGES_PER_BLOCK);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	fake.nr_copies = 0;
+	fake.hook = fail_first_copies;
+	touch_with(0, 64);
+	fake.hook = NULL;
+	assert_true(at_home(1, 17, 18));
+	assert_true(on_device(1, 0, 17));
+	assert_true(on_device(1, 18, PAGES_PER_BLOCK));
+	assert_int_equal(atomic_load(&sp.counters.fault_lost), 0);
+}
+
+static void a_touch_of_what_is_on_its_way_is_heard(void **state)
+{
+	(void)state;
+	fill(1, 0, 20);
+	isolate(1, 0, 20);
+	memset(&said, 0, sizeof(said));
+	atomic_store(&sp.policy, &sayer);
+	handle(page(1, 17), false);
+	atomic_store(&sp.policy, NULL);
+	assert_int_equal(said.met, 1);
+	assert_int_equal(said.arrived, 0);
+	give_up();
+}
+
 static void a_touch_of_a_hole_gives_zeros(void **state)
 {
 	struct toucher reads = touch_start(page(1, 3), false), writes = touch_start(page(1, 4), true);
@@ -254,6 +372,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		HUGE_READER(a_touch_brings_a_thp_home),
 		SMALL_READER(a_touch_of_a_base_page_brings_that_page),
+		HUGE_READER(a_touch_brings_what_is_said_and_cuts_the_folio),
+		SMALL_READER(a_touch_brings_what_is_said_of_many_folios),
+		SMALL_READER(a_touch_does_not_fail_because_of_its_neighbours),
+		SMALL_READER(a_touch_of_what_is_on_its_way_is_heard),
 		SMALL_READER(a_touch_of_a_hole_gives_zeros),
 		HUGE_READER(a_huge_hole_is_filled_by_a_thp),
 		HUGE_READER(without_memory_for_a_huge_hole_the_toucher_asks_again),
