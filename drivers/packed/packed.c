@@ -8,7 +8,7 @@
  *                memory
  *   limit=SIZE   of host memory for what is packed. Default: none
  *   level=N      of the codec
- *   piece=SIZE   what is packed at once, 4K to 64K, a power of two. Default 16K: docs/packed.md has the figures
+ *   piece=SIZE   what is packed at once, 4K to 64K, a power of two. Default 4K: docs/packed.md has the figures
  */
 #include "drivers/packed/packed.h"
 
@@ -123,7 +123,7 @@ static int parse(struct packed *p, const char *options, char *why, size_t why_by
 	int r;
 
 	p->size = twice_the_memory();
-	p->piece = 16 << 10;
+	p->piece = PAGE_BYTES;
 	r = spec_parse(options, keys, p, why, why_bytes);
 	if (r)
 		return r;
