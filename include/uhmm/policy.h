@@ -34,6 +34,7 @@ struct uhmm_policy_stats {
 	uint64_t busy_ns;            /* for so long already: a device that does not answer shows here */
 	uint64_t full;               /* times a device had no room for what should have gone to it */
 	uint64_t ahead_bytes;        /* of blocks that were called home ahead of a sequential reader */
+	uint64_t returned_bytes;     /* of what was about to leave when it was touched, and came back without a copy */
 };
 
 /**

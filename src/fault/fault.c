@@ -235,8 +235,10 @@ void fault_handle(struct reader *rd, const struct uffd_message *msg)
 	}
 	block_lock(b);
 	e = block_page(b, page_in_block(msg->start), &s);
-	if (entry_state(e) == ENTRY_MIGRATING)
+	if (entry_state(e) == ENTRY_MIGRATING) {
 		entry_mark(s, ENTRY_WAITERS, 0);
+		atomic_store_explicit(&claim_of(sp, e)->wanted, true, memory_order_relaxed);
+	}
 	block_unlock(b);
 
 	switch (entry_state(e)) {

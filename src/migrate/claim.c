@@ -363,6 +363,31 @@ void claim_look(struct claim *c, struct pageset *ret_dead)
 	leave_if(c, entered);
 }
 
+void claim_wanted(struct claim *c, struct pageset *ret)
+{
+	struct entry_slot *b = c->block, *s;
+
+	memset(ret, 0, sizeof(*ret));
+	if (!atomic_load_explicit(&c->wanted, memory_order_relaxed))
+		return;
+	claim_enter(c); /* what an event takes along is not looked for */
+	block_lock(b);
+	look_whole_locked(c);
+	if (c->whole) {
+		if (is_mine(c, entry_get(b), 0) && entry_has(entry_get(b), ENTRY_WAITERS))
+			*ret = pageset_all;
+	} else {
+		pageset_for_each(&c->mine, i) {
+			struct entry e = block_page(b, i, &s);
+
+			if (!pageset_has(&c->moved, i) && is_mine(c, e, i) && entry_has(e, ENTRY_WAITERS))
+				pageset_add(ret, i);
+		}
+	}
+	block_unlock(b);
+	claim_leave(c);
+}
+
 int claim_split(struct claim *c)
 {
 	bool entered = enter_if_outside(c);

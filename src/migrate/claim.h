@@ -34,6 +34,7 @@ struct claim {
 	uint64_t token;            /* what my words carry, with the page in it */
 	bool known;                /* by its token: space.claims */
 	bool inside;               /* between claim_enter() and claim_leave() */
+	atomic_bool wanted;        /* a CPU waits for one of its pages: set by fault threads, under the lock of the page's block */
 
 	/*
 	 * Where the bytes are while the words do not say it, for a child that is forked now. One of them, or none: then the
@@ -78,10 +79,13 @@ void claim_leave(struct claim *c);
 /* Learns what events have done: splits @c if its block was split; the pages of it that are DEAD, or not mine any more. */
 void claim_look(struct claim *c, struct pageset *ret_dead);
 
+/* The pages of it that a CPU waits for. */
+void claim_wanted(struct claim *c, struct pageset *ret);
+
 /* Where page @i is now. Context: inside. */
 uint64_t claim_address(const struct claim *c, unsigned i);
 
-/* For events: the claim that @e, a MIGRATING word, belongs to. */
+/* For events, and for fault threads that hold the lock of its block: the claim that @e, a MIGRATING word, belongs to. */
 struct claim *claim_of(struct space *sp, struct entry e);
 /* mremap has taken page @i, or the whole block, to @to. The words are the caller's business. */
 void claim_page_moved(struct claim *c, unsigned i, uint64_t to);

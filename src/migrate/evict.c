@@ -4,6 +4,10 @@
  * alone, and so is the zero page. And a page that holds nothing but zeros becomes a hole: it costs nothing on any device,
  * and its next touch is served with zeros, because its mapping is watched from now on.
  *
+ * And what is touched while it waits to be copied, or is copied, was not as cold as it looked: from staging it goes back by one MOVE,
+ * where from the device it would come by a copy. That is as good as a look at the bit that hardware keeps for it. Only every second piece
+ * of a batch may, so that something leaves even if all of it is in use.
+ *
  * Zeros are looked for once the pages are isolated: nobody can write to them any more. Most pages show something else in their
  * first line; one that is all zeros takes as long to read as half its copy would have.
  */
@@ -57,4 +61,23 @@ void evict_zeros(struct piece *p, struct tally *t)
 	pageset_remove(&p->copy, &zeros);
 	if (claim_end_system(&p->claim, &zeros, true))
 		claim_wake(&p->claim);
+}
+
+void evict_return(struct piece *p, bool placed, struct tally *t)
+{
+	struct pageset wanted;
+
+	if (!p->may_return || claim_empty(&p->claim))
+		return;
+	claim_wanted(&p->claim, &wanted);
+	pageset_keep(&wanted, &p->copy);
+	/* an event has split the block, and its folio would have to be split as well: it goes, and comes by the next touch */
+	if (placed && p->folios.whole && pageset_count(&wanted) < PAGES_PER_BLOCK)
+		return;
+	if (pageset_empty(&wanted))
+		return;
+	t->returned_pages += pageset_count(&wanted);
+	if (placed)
+		release_folios(p->dev, &p->folios, &wanted);
+	install_back(p, &wanted);
 }

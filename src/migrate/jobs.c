@@ -67,6 +67,7 @@ static void merge(struct tally *into, const struct tally *t)
 		into->skipped[k] += t->skipped[k];
 	into->cleared_pages += t->cleared_pages;
 	into->dropped_pages += t->dropped_pages;
+	into->returned_pages += t->returned_pages;
 	if (!into->error)
 		into->error = t->error;
 }
@@ -237,7 +238,7 @@ static void copy_pieces_locked(struct worker *w)
 	struct jobs *j = w->jobs;
 
 	while ((now.jb = find_piece_locked(j))) {
-		now.piece = &now.jb->batch.piece[now.jb->batch.taken++];
+		now.piece = batch_take(&now.jb->batch);
 		memset(&now.tally, 0, sizeof(now.tally));
 		lock_drop(&j->lock);
 		piece_start(&w->mover, now.piece, &now.tally);

@@ -122,6 +122,7 @@ static uint64_t fill_from(struct mover *mv, struct batch *b, uint64_t start, con
 			continue;
 		p->read_only = !vp->movable;
 		p->evict = b->evict;
+		p->may_return = b->evict && b->nr & 1;
 		p->limit = b->limit;
 		if (p->kind == PIECE_PAGES && !know_mthp) {
 			mthp = vma_mthp_orders(mv->m->sp, vp->start);
@@ -130,10 +131,12 @@ static uint64_t fill_from(struct mover *mv, struct batch *b, uint64_t start, con
 		p->mthp = mthp;
 		evict_trim(p, t);
 		isolate_pages(mv, p, t);
-		if (claim_empty(&p->claim))
+		if (claim_empty(&p->claim)) {
 			release_piece(mv, p);
-		else
+		} else {
+			b->turn[b->nr] = (uint8_t)b->nr;
 			b->nr++;
+		}
 	}
 	return start;
 }
@@ -194,8 +197,24 @@ void batch_end(struct mover *mv, struct batch *b)
 		vma_arm_end(mv->m->sp);
 }
 
+struct piece *batch_take(struct batch *b)
+{
+	unsigned k = b->taken;
+	uint8_t turn;
+
+	while (k < b->nr && !atomic_load_explicit(&b->piece[b->turn[k]].claim.wanted, memory_order_relaxed))
+		k++;
+	if (k == b->nr)
+		k = b->taken;
+	turn = b->turn[k];
+	b->turn[k] = b->turn[b->taken];
+	b->turn[b->taken++] = turn;
+	return &b->piece[turn];
+}
+
 void piece_start(struct mover *mv, struct piece *p, struct tally *t)
 {
+	evict_return(p, false, t);
 	evict_zeros(p, t);
 	place_folios(mv, p, t);
 	copy_start(mv, p);
@@ -204,6 +223,7 @@ void piece_start(struct mover *mv, struct piece *p, struct tally *t)
 void piece_finish(struct mover *mv, struct piece *p, struct tally *t)
 {
 	copy_finish(mv, p, t);
+	evict_return(p, true, t);
 	install_piece(mv, p, t);
 	release_piece(mv, p);
 }

@@ -56,6 +56,7 @@ struct tally {
 	uint64_t moved_folios[NR_ORDERS];
 	uint64_t cleared_pages;
 	uint64_t dropped_pages;    /* evicted: they were all zeros, and are holes again */
+	uint64_t returned_pages;   /* evicted: somebody wanted them before they had gone */
 	uint64_t skipped[UHMM_NR_SKIPS];
 	int error;                 /* the first error of a driver or of the system */
 	uint8_t *reasons;          /* NULL, or 512: why each page of the block being worked on stays */
@@ -89,7 +90,8 @@ struct piece {
 	struct pageset copy;      /* have bytes; once isolated, in slot, each at its own offset in the block */
 	struct pageset clear;     /* have none */
 	struct pageset zero;      /* of copy, until isolated: mapped the zero page when we looked */
-	bool evict;               /* what has no bytes stays a hole (evict.c) */
+	bool evict;               /* what has no bytes stays a hole (evict.c), */
+	bool may_return;          /* and what is wanted before it has gone may come back */
 	bool from_huge;           /* was one of the other kinds: may be any orders on the device */
 	unsigned limit;           /* the caller's largest order + 1; 0: none was said */
 	uint32_t mthp;            /* orders that base pages of its mapping may have on the host, a bit for each */
@@ -132,6 +134,7 @@ struct batch {
 	unsigned limit;           /* and this, as piece.limit */
 	unsigned nr;              /* filled */
 	unsigned taken, done;     /* done <= taken <= nr */
+	uint8_t turn[BATCH_PIECES]; /* the order in which they are taken: those that are wanted first (batch_take()) */
 	unsigned arms;            /* vma_arm_begin() calls to be ended with the batch */
 };
 
@@ -153,6 +156,9 @@ void batch_fini(struct batch *b);
  * Return: where it stopped: @end, or earlier because the batch is full or something failed (t->error).
  */
 uint64_t batch_fill(struct mover *mv, struct batch *b, uint64_t start, uint64_t end, struct device *dev, struct tally *t);
+
+/* The next piece, of those that are left. */
+struct piece *batch_take(struct batch *b);
 
 /* All pieces are done: the mappings may be disarmed again. */
 void batch_end(struct mover *mv, struct batch *b);
@@ -210,6 +216,8 @@ void isolate_pages(struct mover *mv, struct piece *p, struct tally *t);
 /* For eviction: holes stay; and pages that turn out to be all zeros become holes. */
 void evict_trim(struct piece *p, struct tally *t);
 void evict_zeros(struct piece *p, struct tally *t);
+/* What somebody waits for goes back into the program. @placed: it has folios, which are freed. */
+void evict_return(struct piece *p, bool placed, struct tally *t);
 void place_folios(struct mover *mv, struct piece *p, struct tally *t);
 void copy_start(struct mover *mv, struct piece *p);
 void copy_finish(struct mover *mv, struct piece *p, struct tally *t);

@@ -145,6 +145,7 @@ static void met(void *ctx, uint64_t addr)
 	struct policy *p = ctx;
 	struct window w;
 
+	heat_warm(&p->heat, addr, 1, HEAT_MAX); /* if it was about to leave, that was a mistake */
 	reach_met(&p->reach, addr, &w);
 	fetch_ahead(p, &w);
 }
@@ -320,6 +321,7 @@ static uint64_t evict(struct policy *p, const struct range *r)
 		add(&p->full, 1);
 	add(&p->evicted_bytes, moved);
 	add(&p->zero_bytes, gone);
+	add(&p->returned_bytes, t.returned_pages * PAGE_BYTES);
 	if (t.skipped[UHMM_SKIP_PINNED])
 		take_back_from_fork(p, r); /* and leave in the next lap */
 	else if (!moved && !gone)
@@ -499,6 +501,7 @@ void policy_stats(struct policy *p, struct uhmm_policy_stats *ret)
 	s.stuck = get(&p->stuck);
 	s.full = get(&p->full);
 	s.ahead_bytes = get(&p->ahead_bytes);
+	s.returned_bytes = get(&p->returned_bytes);
 	s.busy_device = get(&p->busy_device);
 	s.busy_ns = s.busy_device ? clock_ns() - get(&p->busy_since_ns) : 0;
 	memcpy(ret, &s, s.sz < sizeof(s) ? s.sz : sizeof(s));

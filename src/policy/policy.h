@@ -93,7 +93,7 @@ struct policy {
 	_Atomic uint64_t busy_device, busy_since_ns;
 
 	/* atomic, relaxed: counters, the first to the last */
-	_Atomic uint64_t resident, resident_max, rounds, laps, evicted_bytes, zero_bytes, ahead_bytes, waits, wait_ns,
+	_Atomic uint64_t resident, resident_max, rounds, laps, evicted_bytes, zero_bytes, ahead_bytes, returned_bytes, waits, wait_ns,
 		over, stuck, full;
 };
 

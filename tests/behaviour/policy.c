@@ -132,6 +132,37 @@ static void threads_together_stay_below(void **state)
 	assert_int_equal(uhmm_policy_stop(space), 0);
 }
 
+/*
+ * Blocks that are leaving are touched: some of those come back from staging. It is a race which, so it is tried until one has; that none ever
+ * does is what this would notice.
+ */
+static void what_is_touched_while_it_leaves_comes_back(void **state)
+{
+	struct uhmm_device *slow = open_device("slow+emu:size=256M,delay=5ms");
+	UHMM_OPTS(uhmm_policy_opts, o, .limit_bytes = LIMIT, .devices = &slow, .nr_devices = 1,
+		  .flags = UHMM_POLICY_EMU_APART | UHMM_POLICY_HUGE);
+	uint64_t before, extent = 0;
+	char *mem;
+
+	(void)state;
+	assert_int_equal(uhmm_policy_start(space, &o), 0);
+	before = policy().returned_bytes;
+	mem = map_seen(LARGE);
+	fill_pattern(mem, LARGE, 7);
+	while (policy().returned_bytes == before) {
+		/* what is read makes others leave; of those the next that is on its way is touched */
+		assert_int_equal(check_pattern_at(mem + extent, BLOCK, 7, extent), -1);
+		for (uint64_t at = 0; at < LARGE; at += BLOCK)
+			if (count_where(mem + at, PAGE, UHMM_WHERE_MOVING))
+				assert_int_equal(check_pattern_at(mem + at, 8, 7, at), -1);
+		extent = (extent + BLOCK) % LARGE;
+	}
+	assert_pattern(mem, LARGE, 7);
+	unmap_anon(mem, LARGE);
+	assert_int_equal(uhmm_policy_stop(space), 0);
+	assert_int_equal(uhmm_device_close(slow), 0);
+}
+
 /* The device has no room for it all: the rest stays, above the limit, and nobody waits for ever. */
 static void a_full_device_lets_growth_through(void **state)
 {
@@ -252,6 +283,7 @@ int main(void)
 		/* first: what the other device has touched by then stays in this process */
 		cmocka_unit_test(growth_waits_for_room),
 		cmocka_unit_test(what_was_written_first_leaves_first),
+		cmocka_unit_test(what_is_touched_while_it_leaves_comes_back),
 		cmocka_unit_test(zeros_cost_nothing),
 		cmocka_unit_test(threads_together_stay_below),
 		cmocka_unit_test(what_a_dead_child_has_shared_leaves_too),

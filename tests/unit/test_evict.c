@@ -156,6 +156,95 @@ static void scrubbing_empties_dirty_slots(void **state)
 	assert_int_equal(mig.staging.dirty.nr + mig.staging.empty.nr, 1);
 }
 
+/* ---- what is wanted before it has gone ---- */
+
+/* As fault_handle() does for a touch of page @i. */
+static void want(unsigned b, unsigned i)
+{
+	struct entry_slot *w = table_block(&sp.table, block(b), false), *s;
+
+	block_lock(w);
+	(void)block_page(w, i, &s);
+	entry_mark(s, ENTRY_WAITERS, 0);
+	atomic_store(&pc.claim.wanted, true);
+	block_unlock(w);
+}
+
+static void begin_that_may_return(unsigned b, unsigned first, unsigned end)
+{
+	assert_true(begin_evict(b, first, end));
+	pc.may_return = true;
+}
+
+static void a_thp_that_is_wanted_before_its_copy_comes_back(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	begin_that_may_return(1, 0, PAGES_PER_BLOCK);
+	want(1, 17);
+	go_on();
+	assert_true(at_home(1, 0, PAGES_PER_BLOCK));
+	assert_true(is_huge(&sp, block(1)));
+	assert_int_equal(t.returned_pages, PAGES_PER_BLOCK);
+	assert_int_equal(fake.nr_copies, 0);
+	assert_int_equal(used(), 0);
+	assert_int_equal(mig.staging.empty.nr, 1);
+}
+
+static void a_thp_that_is_wanted_during_its_copy_comes_back(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	begin_that_may_return(1, 0, PAGES_PER_BLOCK);
+	piece_start(&mv, &pc, &t);
+	assert_int_equal(used(), BLOCK_BYTES);
+	want(1, 17);
+	piece_finish(&mv, &pc, &t);
+	assert_true(at_home(1, 0, PAGES_PER_BLOCK));
+	assert_true(is_huge(&sp, block(1)));
+	assert_int_equal(used(), 0);
+	assert_int_equal(t.moved_folios[BLOCK_ORDER], 0);
+}
+
+static void only_the_page_that_is_wanted_comes_back(void **state)
+{
+	(void)state;
+	fill(1, 10, 30);
+	begin_that_may_return(1, 0, PAGES_PER_BLOCK);
+	want(1, 12);
+	piece_start(&mv, &pc, &t);
+	want(1, 20);
+	piece_finish(&mv, &pc, &t);
+	assert_true(at_home(1, 12, 13) && at_home(1, 20, 21));
+	assert_true(on_device(1, 10, 12) && on_device(1, 13, 20) && on_device(1, 21, 30));
+	assert_int_equal(t.returned_pages, 2);
+	assert_int_equal(used(), 18 * PAGE_BYTES);
+}
+
+/* The folio is one, the block is not any more. */
+static void a_page_of_a_block_split_meanwhile_goes_all_the_same(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	begin_that_may_return(1, 0, PAGES_PER_BLOCK);
+	piece_start(&mv, &pc, &t);
+	assert_int_equal(split_block(&mig, block(1)), 0);
+	want(1, 12);
+	piece_finish(&mv, &pc, &t);
+	assert_true(on_device(1, 0, PAGES_PER_BLOCK));
+	assert_int_equal(t.returned_pages, 0);
+}
+
+static void what_may_not_return_goes(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	assert_true(begin_evict(1, 0, PAGES_PER_BLOCK));
+	want(1, 12);
+	go_on();
+	assert_true(on_device(1, 0, PAGES_PER_BLOCK));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -169,6 +258,11 @@ int main(void)
 		HUGE(zeros_that_were_unmapped_meanwhile_are_nobodys),
 		SMALL(who_only_migrates_keeps_zeros),
 		SMALL(scrubbing_empties_dirty_slots),
+		HUGE(a_thp_that_is_wanted_before_its_copy_comes_back),
+		HUGE(a_thp_that_is_wanted_during_its_copy_comes_back),
+		SMALL(only_the_page_that_is_wanted_comes_back),
+		HUGE(a_page_of_a_block_split_meanwhile_goes_all_the_same),
+		HUGE(what_may_not_return_goes),
 	};
 	int r;
 

@@ -56,6 +56,40 @@ static void a_range_becomes_a_piece_a_block(void **state)
 	assert_int_equal(t.error, 0);
 }
 
+static void a_piece_that_is_wanted_is_taken_first(void **state)
+{
+	(void)state;
+	for (unsigned b = 0; b < 4; b++)
+		fill(b, 0, 20);
+	assert_int_equal(fill_batch(block(0), block(4)), block(4));
+	assert_int_equal(batch.nr, 4);
+	assert_ptr_equal(batch_take(&batch), &batch.piece[0]);
+	atomic_store(&batch.piece[2].claim.wanted, true);
+	assert_ptr_equal(batch_take(&batch), &batch.piece[2]);
+	assert_int_not_equal(batch_take(&batch) - batch_take(&batch), 0);
+	assert_int_equal(batch.taken, 4);
+	do_batch();
+}
+
+/* Or a program that uses all of it all the time would let nothing leave. */
+static void every_second_piece_may_return(void **state)
+{
+	(void)state;
+	for (unsigned b = 0; b < 4; b++)
+		fill(b, 0, 20);
+	batch.evict = true;
+	(void)fill_batch(block(0), block(4));
+	for (unsigned b = 0; b < 4; b++)
+		assert_int_equal(batch.piece[b].may_return, b & 1);
+	do_batch();
+	batch.evict = false;
+	migrate_to_system(&mv, at, at + LEN, NULL, &t);
+	(void)fill_batch(block(0), block(4));
+	for (unsigned b = 0; b < 4; b++)
+		assert_false(batch.piece[b].may_return);
+	do_batch();
+}
+
 static void a_range_inside_a_block_takes_no_more(void **state)
 {
 	(void)state;
@@ -248,6 +282,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		HUGE(a_range_becomes_a_piece_a_block),
+		SMALL(a_piece_that_is_wanted_is_taken_first),
+		SMALL(every_second_piece_may_return),
 		SMALL(a_range_inside_a_block_takes_no_more),
 		SMALL(what_cannot_go_is_counted_under_its_reason),
 		SMALL(our_own_memory_stays),

@@ -27,7 +27,7 @@ for spec in $devices; do
     redis-server --port $port --dir "$tmp" --save '' --enable-debug-command yes >"$tmp/log" 2>&1 &
     pid=$!
     up $pid
-    until cli info persistence | grep -q 'loading:0'; do :; done
+    until cli info persistence | grep -q '^loading:0'; do :; done
     [ "$(digest)" = "$before" ] || fail 'the saved file has other data'
     cli shutdown nosave
     wait $pid
