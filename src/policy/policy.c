@@ -34,7 +34,7 @@
 
 #define GROWTH_BYTES_NS 8           /* clearing and filling memory: what two CPUs reach at most */
 #define LOOK_MIN_NS     (1 * MS)
-#define LOOK_ARMED_NS   (4 * MS)    /* growth asks at the door: only new mappings are found by looking */
+#define LOOK_ARMED_NS   (4 * MS)    /* growth asks at the door: only new mappings are found by looking, after LOOK_MIN_NS if more come */
 #define LOOK_MAX_NS     (20 * MS)
 #define WAIT_NS         (20 * MS)   /* one sleep at the door */
 #define WAIT_MAX_NS     (10000 * MS)
@@ -223,6 +223,7 @@ static uint64_t look(struct policy *p)
 		p->armed = true;
 		p->seen_mapped = 0;
 	}
+	p->maps = mapped > p->seen_mapped;
 	if (mapped != p->seen_mapped) {
 		watch_mappings(p, p->armed);
 		p->seen_mapped = mapped;
@@ -234,7 +235,7 @@ static uint64_t until_next(const struct policy *p, uint64_t resident)
 {
 	uint64_t high = get(&p->high), far = resident < high ? (high - resident) / GROWTH_BYTES_NS : 0;
 
-	return min_u64(max_u64(far, p->armed ? LOOK_ARMED_NS : LOOK_MIN_NS), LOOK_MAX_NS);
+	return min_u64(max_u64(far, p->armed && !p->maps ? LOOK_ARMED_NS : LOOK_MIN_NS), LOOK_MAX_NS);
 }
 
 static void *watch(void *arg)

@@ -84,6 +84,7 @@ struct policy {
 
 	/* the watcher alone */
 	bool armed;               /* everything is, and new mappings shall be */
+	bool maps;                /* the last look found more mapped than the one before */
 	uint64_t seen_mapped;     /* of rss.mapped_bytes, when mappings were last looked through */
 	struct range advised[MAX_ADVISED];
 	unsigned next_advised;
