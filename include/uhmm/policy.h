@@ -74,8 +74,8 @@ struct uhmm_policy_opts {
  *
  * There is one policy in a space. None of its devices may be closed before it is stopped; uhmm_close() stops it.
  *
- * Return: 0; -EINVAL an option is out of range; -E2BIG as uhmm_open(); -EBUSY there is one already; -ENODEV; -EPERM in a child
- * of the opener; -ENOMEM, -EAGAIN when the thread cannot be had.
+ * Return: 0; -EINVAL an option is out of range, or a device has UHMM_CAP_HEAP; -E2BIG as uhmm_open(); -EBUSY there is one
+ * already; -ENODEV; -EPERM in a child of the opener; -ENOMEM, -EAGAIN when the thread cannot be had.
  * Context: any thread, may block.
  * Since: 0.2
  */
