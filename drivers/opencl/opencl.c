@@ -2,7 +2,7 @@
 /*
  * opencl:[platform=N|NAME][,device=N|NAME][,size=SIZE]: memory of an OpenCL device.
  *
- *   platform, device  a number, or a part of a name (choose.c)
+ *   platform, device  a number, or a part of a name (look.h)
  *   size=SIZE         default: half of the device's memory, so that the program's own kernels find the other half
  *   buffer=SIZE       the largest buffer to ask for; default: the largest that the device allows
  *   library=PATH      the loader, default libOpenCL.so.1
@@ -29,8 +29,9 @@
  *   and no memory in use by a call of OpenCL, may be on the device.
  * - A child of fork(2) has no threads of OpenCL: it can open no such device if its parent had one (runtime.c). What was away is
  *   given to it by its parent's process, as from any device.
- * - When the process ends, drivers' destructors run; who still touches memory on the device from an exit handler that runs after
- *   them asks a driver that is gone. Close the space before exit.
+ * - When the process ends, drivers' destructors may run before the program's. Exit handlers (atexit) come before both; who touches
+ *   memory on the device in a destructor asks a driver that may be gone.
+ * - The namespace's C library sees the environment that the process was started with, not what setenv() changed.
  *
  * Kernels of the program do not see this memory: its context is another. It is a place to keep folios, not to compute on them.
  */
@@ -76,7 +77,7 @@ static int parse(struct opencl *o, const char *options, char *why, size_t why_by
 /* What was asked for, and what the chosen device has. */
 static int fit(struct opencl *o, char *why, size_t why_bytes)
 {
-	const struct chosen *c = &o->chosen;
+	const struct cl_device_seen *c = &o->chosen;
 	unsigned long long mib = c->memory >> 20;
 
 	if (o->size == UINT64_MAX)

@@ -12,6 +12,7 @@
 #include "base/pages.h"
 #include "base/spec.h"
 #include "drivers/opencl/cl.h"
+#include "drivers/opencl/look.h"
 #include "uhmm/driver.h"
 
 #define OPENCL_LANES    8u   /* copies that may be under way at once, each with a queue of its own */
@@ -27,21 +28,13 @@ struct lane {
 	struct cl_event *events[OPENCL_COMMANDS]; /* of the commands that were begun and not waited for */
 };
 
-/* The device that was chosen. */
-struct chosen {
-	struct cl_device *device;
-	char name[128], platform[128];
-	uint64_t memory, max_buffer; /* bytes */
-	bool unified;                /* its memory is the host's */
-};
-
 struct opencl {
 	/* constant after open; bytes */
 	uint64_t size, buffer; /* of the device, and of each buffer but the last: block-aligned */
 	uint64_t apart;
 	char platform_text[SPEC_WORD_BYTES], device_text[SPEC_WORD_BYTES], library[SPEC_PATH_BYTES];
 	const struct cl *cl;
-	struct chosen chosen;
+	struct cl_device_seen chosen;
 	struct cl_context *context;
 	struct cl_mem *buffers[OPENCL_BUFFERS];
 	unsigned nr_buffers;

@@ -84,8 +84,8 @@ static void no_platform_and_no_device(void **state)
 	refused("size=8M", -ENODEV, "there is no OpenCL platform: no driver (ICD) is installed");
 	fake->nr_platforms = 2;
 	fake->no_devices = 1;
-	refused("size=8M", -ENODEV, "there is no OpenCL device on platforms 0 = Fake One, 1 = Fake Two");
-	refused("size=8M,platform=one", -ENODEV, "there is no OpenCL device on platform one");
+	refused("size=8M", -ENODEV, "there is no OpenCL device on platform 0 = Fake One, 1 = Fake Two");
+	refused("size=8M,platform=one", -ENODEV, "there is no OpenCL device on platform 0 = Fake One");
 	fake->no_devices = 0;
 	fake->unavailable = 1;
 	refused("size=8M,device=gpu", -ENODEV, "fake gpu is not available now");
