@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A device and a CPU count the bytes of one array into the same bins at the same time. The device counts what was sent to it; the CPU
- * counts the other half where it is. Both add to the bins by what is atomic for them: the CPU by an instruction, the device by taking
- * the page for itself (uhmm_device_exclusive), until a CPU's touch takes it back. The same source for every device:
+ * A device and a CPU count the bytes of one array into the same bins at the same time. The device counts what was sent to it;
+ * the CPU counts the other half where it is. Both add to the bins by what is atomic for them: the CPU by an instruction, the
+ * device by taking the page for itself (uhmm_device_exclusive), until a CPU's touch takes it back. The same source for every
+ * device:
  *
  *     histogram                      emu:
  *     histogram opencl:size=256M     the memory of an OpenCL device

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * y = a * x + y, where the program's own arrays go to a device, are worked on there at the program's own addresses, and come home when
- * a CPU reads them. The same source for every device:
+ * y = a * x + y, where the program's own arrays go to a device, are worked on there at the program's own addresses, and come
+ * home when a CPU reads them. The same source for every device:
  *
  *     saxpy                      emu:
  *     saxpy opencl:size=256M     the memory of an OpenCL device

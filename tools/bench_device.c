@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One device, at three sizes. A unit of 4 KiB, 64 KiB or 2 MiB is what one call moves there (as one folio), what one touch brings
- * home, and what one prefetch asks for. Calls follow one another; prefetches are all asked for, and then waited for. The sizes
- * take turns round by round; each goes by calls and comes home by touches, then goes and comes home by prefetches.
+ * One device, at three sizes. A unit of 4 KiB, 64 KiB or 2 MiB is what one call moves there (as one folio), what one touch
+ * brings home, and what one prefetch asks for. Calls follow one another; prefetches are all asked for, and then waited for. The
+ * sizes take turns round by round; each goes by calls and comes home by touches, then goes and comes home by prefetches.
  *
- * On opencl: the runtime alone takes its turn, too: the same bytes go and come by 2 MiB a command, each waited for, as a program
- * would do it that keeps its memory on the device by hand. Its host memory is huge, as uhmm's is.
+ * On opencl: the runtime alone takes its turn, too: the same bytes go and come by 2 MiB a command, each waited for, as a
+ * program would do it that keeps its memory on the device by hand. Its host memory is huge, as uhmm's is.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -169,7 +169,8 @@ static void hear(void *ctx, enum uhmm_log_level level, const char *message)
 
 /* What a driver is tried with: little, and nothing that stays. */
 static const struct { const char *driver, *options; } tries[] = {
-	{ "emu", ":size=16M" }, { "zstd", ":size=16M" }, { "lz4", ":size=16M" }, { "file", ":/tmp,size=16M" }, { "opencl", ":size=16M" },
+	{ "emu", ":size=16M" }, { "zstd", ":size=16M" }, { "lz4", ":size=16M" }, { "file", ":/tmp,size=16M" },
+	{ "opencl", ":size=16M" },
 	{ "faulty", "+emu:size=16M" }, { "slow", "+emu:size=16M" }, { "trace", "+emu:size=16M" },
 };
 

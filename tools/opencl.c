@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The loader is opened a second time, in a namespace of its own, as the driver does it: what is measured alone shares nothing with
- * what it is compared to but the device. */
+/* The loader is opened a second time, in a namespace of its own, as the driver does it: what is measured alone shares nothing
+ * with what it is compared to but the device. */
 #include "tools/opencl.h"
 
 #include <errno.h>

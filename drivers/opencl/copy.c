@@ -3,8 +3,8 @@
  * Segments become commands, all of a call begun before any is waited for; a segment that lies in two buffers becomes two.
  *
  * Each copy has a lane of its own, with a queue of its own, until its fence is waited for: two threads never wait for one
- * another's commands, and the device may do copies of several at once. When all lanes are taken a copy goes by the shared queue and
- * waits for each of its commands: it must not wait for a lane that its own thread holds. OpenCL lets threads share a queue.
+ * another's commands, and the device may do copies of several at once. When all lanes are taken a copy goes by the shared queue
+ * and waits for each of its commands: it must not wait for a lane that its own thread holds. OpenCL lets threads share a queue.
  *
  * An event is kept of every command, not of the last one only: what a queue does after a command that failed is left to the
  * driver. After a failure nothing new is begun, and what was begun is waited for: the memory is the caller's again.

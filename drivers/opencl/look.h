@@ -37,8 +37,8 @@ int32_t cl_look(const struct cl *cl, struct cl_seen *ret);
 bool cl_means(const char *text, unsigned number, const char *name);
 
 /*
- * The device that the two texts mean; "" leaves it open. @device as a number counts the devices of the platforms that are meant;
- * left open, it is the first that is no CPU, if there is one: a machine with a GPU may well have a CPU's driver, too.
+ * The device that the two texts mean; "" leaves it open. @device as a number counts the devices of the platforms that are
+ * meant; left open, it is the first that is no CPU, if there is one: a machine with a GPU may well have a CPU's driver, too.
  * Return: its index, or -1.
  */
 int cl_pick(const struct cl_seen *s, const char *platform, const char *device);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The device's memory: a context, and buffers that lie one behind the other in the device's offsets, all of o->buffer bytes but the
- * last. That is a multiple of 2 MiB, so no folio lies in two.
+ * The device's memory: a context, and buffers that lie one behind the other in the device's offsets, all of o->buffer bytes but
+ * the last. That is a multiple of 2 MiB, so no folio lies in two.
  *
- * All of it is taken when the device is opened. OpenCL lets a driver wait with the memory until a command uses it; a command that
- * says the contents do not matter makes it be there now. Taken later, memory that is short would be found out by a copy, in a
- * fault thread perhaps, where it is a failed device; here it is a sentence for who asked for too much. A device that is made of
- * host memory costs address space until it is used: nothing is written.
+ * All of it is taken when the device is opened. OpenCL lets a driver wait with the memory until a command uses it; a command
+ * that says the contents do not matter makes it be there now. Taken later, memory that is short would be found out by a copy,
+ * in a fault thread perhaps, where it is a failed device; here it is a sentence for who asked for too much. A device that is
+ * made of host memory costs address space until it is used: nothing is written.
  */
 #include <errno.h>
 #include <string.h>

@@ -10,27 +10,28 @@
  *
  * What OpenCL may and may not be called from
  *
- * A driver's callbacks run in fault threads, while a thread of the program waits for its page: one that is inside malloc(), perhaps,
- * or inside OpenCL itself, in a call that was given memory which is away. Every call of OpenCL allocates, and takes locks. In the
- * program's own C library a fault thread would then wait for an arena's lock that the waiting thread holds, or touch a page of
- * malloc()'s that is on the device - and wait for itself; and in the program's own OpenCL it would wait for the lock of a queue
- * or a context that is held across the touch. Neither can be seen coming, and it need not happen often to happen.
+ * A driver's callbacks run in fault threads, while a thread of the program waits for its page: one that is inside malloc(),
+ * perhaps, or inside OpenCL itself, in a call that was given memory which is away. Every call of OpenCL allocates, and takes
+ * locks. In the program's own C library a fault thread would then wait for an arena's lock that the waiting thread holds, or
+ * touch a page of malloc()'s that is on the device - and wait for itself; and in the program's own OpenCL it would wait for the
+ * lock of a queue or a context that is held across the touch. Neither can be seen coming, and it need not happen often to
+ * happen.
  *
- * So OpenCL is opened apart, in a link namespace of its own (dlmopen): a second copy of the loader, its drivers and the C library,
- * with a heap and locks that no thread of the program ever holds or knows. What is allocated there lies in mappings of its own -
- * a C library that is not the first leaves brk alone - which nobody gives to uhmm by name. Threads of that heap run with all
- * signals blocked, as the program's handlers are not for them.
+ * So OpenCL is opened apart, in a link namespace of its own (dlmopen): a second copy of the loader, its drivers and the C
+ * library, with a heap and locks that no thread of the program ever holds or knows. What is allocated there lies in mappings of
+ * its own - a C library that is not the first leaves brk alone - which nobody gives to uhmm by name. Threads of that heap run
+ * with all signals blocked, as the program's handlers are not for them.
  *
  * What remains:
  * - A policy, and so `uhmm run`, looks after any memory of the process, those mappings too: this device says UHMM_CAP_HEAP, and
- *   uhmm_policy_start() refuses it.
+ *   uhmm_policy_start() refuses to work beside it.
  * - A program must not hand OpenCL's own mappings to uhmm: whole-address-space sweeps are not for this device.
  * - With apart=off, for drivers that do not work in a namespace, the rule is the program's to keep: nothing that malloc() gave,
  *   and no memory in use by a call of OpenCL, may be on the device.
  * - A child of fork(2) has no threads of OpenCL: it can open no such device if its parent had one (runtime.c). What was away is
  *   given to it by its parent's process, as from any device.
- * - When the process ends, drivers' destructors may run before the program's. Exit handlers (atexit) come before both; who touches
- *   memory on the device in a destructor asks a driver that may be gone.
+ * - When the process ends, drivers' destructors may run before the program's. Exit handlers (atexit) come before both; who
+ *   touches memory on the device in a destructor asks a driver that may be gone.
  * - The namespace's C library sees the environment that the process was started with, not what setenv() changed.
  *
  * Kernels of the program do not see this memory: its context is another. It is a place to keep folios, not to compute on them.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * opencl: on devices that do as they are told (support/fake_opencl.h): which one a spec means, what is said when there is none or it
- * is too small, and a device that fails. tests/driver runs on real ones.
+ * opencl: on devices that do as they are told (support/fake_opencl.h): which one a spec means, what is said when there is none
+ * or it is too small, and a device that fails. tests/driver runs on real ones.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -237,14 +237,24 @@ static void more_copies_at_once_than_lanes(void **state)
 	unmap_anon(out, BYTES);
 }
 
-static void no_policy_uses_it(void **state)
+static void no_policy_works_beside_it(void **state)
 {
-	struct uhmm_device *dev = open_device("size=64M");
+	struct uhmm_device *dev = open_device("size=64M"), *other;
 	UHMM_OPTS(uhmm_policy_opts, o, .limit_bytes = GIB, .devices = &dev, .nr_devices = 1);
 
 	assert_int_equal(uhmm_policy_start(space, &o), -EINVAL);
 	assert_non_null(strstr(support_last_log(), "UHMM_CAP_HEAP"));
+	assert_int_equal(uhmm_device_open(space, "emu:size=64M", &other), 0);
+	o.devices = &other;
+	assert_int_equal(uhmm_policy_start(space, &o), -EINVAL);
 	assert_int_equal(uhmm_device_close(dev), 0);
+	assert_int_equal(uhmm_policy_start(space, &o), 0);
+	assert_int_equal(uhmm_device_open(space, spec("size=64M"), &dev), -EBUSY);
+	assert_int_equal(fake->live, 0);
+	assert_int_equal(uhmm_policy_stop(space), 0);
+	assert_int_equal(uhmm_device_open(space, spec("size=64M"), &dev), -EBUSY);
+	assert_int_equal(uhmm_close(space), 0);
+	space = open_space_or_skip(NULL);
 }
 
 static void a_child_has_no_opencl(void **state)
@@ -343,7 +353,7 @@ int main(void)
 		cmocka_unit_test_setup(what_is_used_of_the_host, reset),
 		cmocka_unit_test_setup(a_copy_that_fails_is_told_by_name, reset),
 		cmocka_unit_test_setup(more_copies_at_once_than_lanes, reset),
-		cmocka_unit_test_setup(no_policy_uses_it, reset),
+		cmocka_unit_test_setup(no_policy_works_beside_it, reset),
 		cmocka_unit_test_setup(a_child_has_no_opencl, reset),
 		cmocka_unit_test_setup(malloc_itself_is_on_the_device, reset),
 	};
