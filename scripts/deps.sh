@@ -23,6 +23,7 @@ want() {
 have() { command -v "$1"; }
 compiles() { printf '#include <%s>\nint main(void) { return 0; }\n' "$2" | "$1" -x c -o /dev/null -; }
 has_library() { PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q "$1 "; }
+has_opencl_driver() { ls "${OCL_ICD_VENDORS:-/etc/OpenCL/vendors}"/*.icd; }
 meson_is_new() { meson --version | awk -F. '{ ok = $1 >= 1 } END { exit !ok }'; }
 clang_sanitizes() { echo 'int main(void) { return 0; }' | clang -fsanitize=thread -x c -o /dev/null -; }
 clang_major() { clang -dumpversion 2>/dev/null | cut -d. -f1; }
@@ -36,6 +37,8 @@ want optional libcmocka-dev 'cmocka, for the tests' pkg-config --exists cmocka
 want optional liburing-dev 'liburing, for the driver file:' pkg-config --exists 'liburing >= 2.2'
 want optional libzstd1 'libzstd, for the driver zstd:' has_library libzstd.so.1
 want optional liblz4-1 'liblz4, for the driver lz4:' has_library liblz4.so.1
+want optional ocl-icd-libopencl1 'the loader of OpenCL drivers, for the driver opencl:' has_library libOpenCL.so.1
+want optional pocl-opencl-icd 'an OpenCL driver, for the tests of opencl:' has_opencl_driver
 want optional libjansson-dev 'jansson, for the reports of the uhmm command' pkg-config --exists jansson
 want optional gnuplot-nox 'gnuplot, for the plots of uhmm bench' have gnuplot
 if [ "${1:-}" = --ci ]; then

@@ -27,6 +27,7 @@ static const struct kind {
 	{ "thp", bench_thp, (uint64_t)256 << 20, 5, true, true },
 	{ "floor", bench_floor, (uint64_t)256 << 20, 11, true, true },
 	{ "onewalk", bench_onewalk, (uint64_t)256 << 20, 11, true, false },
+	{ "device", bench_device, (uint64_t)256 << 20, 5, true, false },
 	{ "scale", bench_scale, (uint64_t)64 << 20, 21, false, false },
 };
 
@@ -150,7 +151,7 @@ bool bench_intact(const struct region *r)
 static const struct argp_option options[] = {
 	{ "device", 'd', "SPEC", 0, "The device to use (default: an emu: that fits, with its memory populated)", 0 },
 	{ "size", 's', "SIZE", 0, "Largest buffer (default 256M, scale 64M)", 0 },
-	{ "rounds", 'r', "N", 0, "Timed rounds after one to warm up (default: thp 5, scale 21, others 11)", 0 },
+	{ "rounds", 'r', "N", 0, "Timed rounds after one to warm up (default: thp and device 5, scale 21, others 11)", 0 },
 	{ "json", 'j', NULL, 0, "Print one JSON object a line, the summary last", 0 },
 	{ "plot", 'p', "FILE", 0, "Draw the result, too, with gnuplot; FILE ends in .svg or .png", 0 },
 	ARGS_COMMON
@@ -190,13 +191,15 @@ static const struct argp argp = {
 	.options = options,
 	.parser = parse,
 	.help_filter = args_help_filter,
-	.args_doc = "thp|floor|onewalk|scale",
+	.args_doc = "thp|floor|onewalk|device|scale",
 	.doc = "Measure how fast memory moves to a device and back.\n\n"
 	       "thp    2 MiB folios against 4 KiB pages, for buffers of 512 KiB to --size: to the device, home by a call, "
 	       "and home by CPU touches that read or write one word per folio\n"
 	       "floor  uhmm against the copy alone, measured in turns: how near to memory bandwidth the way to the device "
 	       "is, what a CPU fault costs beyond its copy, and what a second thread brings\n"
 	       "onewalk  memory that is absent, wholly or by half, sent in one walk against the same populated first\n"
+	       "device  one device, 4 KiB, 64 KiB and 2 MiB at a time: there by a call, home by a touch, and by prefetch both ways; "
+	       "an OpenCL device beside what OpenCL reaches by itself\n"
 	       "scale  what opening a device of 1G to 1T costs, and what is kept for each 2 MiB on it, beside struct page\v"
 	       "Times are of one call, or of one touch for the fault rows. Compare ratios of one run; absolute figures move "
 	       "with the machine's mood.",
@@ -207,7 +210,7 @@ static const struct kind *find_kind(const char *name)
 	for (size_t i = 0; i < NR_KINDS; i++)
 		if (!strcmp(kinds[i].name, name))
 			return &kinds[i];
-	args_wrong("there is no bench \"%s\": write thp, floor, onewalk or scale", name);
+	args_wrong("there is no bench \"%s\": write thp, floor, onewalk, device or scale", name);
 }
 
 int bench_main(int argc, char **argv)
@@ -219,7 +222,7 @@ int bench_main(int argc, char **argv)
 
 	args_parse(&argp, argc, argv, &b);
 	if (!b.name)
-		args_wrong("say what to measure: \"uhmm bench thp\", \"floor\", \"onewalk\" or \"scale\"");
+		args_wrong("say what to measure: \"uhmm bench thp\", \"floor\", \"onewalk\", \"device\" or \"scale\"");
 	kind = find_kind(b.name);
 	if (b.spec && !kind->one_device)
 		args_wrong("bench %s opens devices of its own: leave --device away", b.name);

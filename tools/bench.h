@@ -28,7 +28,7 @@ struct row {
 
 struct bench {
 	/* as it was asked for */
-	const char *name;  /* "thp", "floor", "onewalk" or "scale" */
+	const char *name;  /* "thp", "floor", "onewalk", "device" or "scale" */
 	const char *spec;  /* NULL: a fitting emu: */
 	const char *plot;  /* NULL: no picture */
 	uint64_t max_bytes;
@@ -77,6 +77,7 @@ void bench_summary(const struct bench *b, uint64_t size_bytes, const struct figu
 int bench_thp(struct bench *b);
 int bench_floor(struct bench *b);
 int bench_onewalk(struct bench *b);
+int bench_device(struct bench *b);
 int bench_scale(struct bench *b);
 
 /* Everything must be as region_fill() left it. Return: whether it is, after saying so if not. */

@@ -110,6 +110,7 @@ int doctor_main(int argc, char **argv)
 	doctor_thp(&rep);
 	doctor_limits(&rep);
 	doctor_devices(&rep);
+	doctor_opencl(&rep);
 	if (json)
 		print_json(&rep);
 	else

@@ -16,7 +16,7 @@ enum finding_state {
 struct finding {
 	enum finding_state state;
 	const char *name;
-	char value[160];
+	char value[240];
 	const char *mend; /* what to type or do; NULL when nothing needs mending */
 };
 
@@ -37,5 +37,6 @@ void doctor_kernel(struct report *rep);  /* what the kernel can do, and lets thi
 void doctor_thp(struct report *rep);     /* 2 MiB pages */
 void doctor_limits(struct report *rep);  /* what bounds this process */
 void doctor_devices(struct report *rep); /* drivers, and whether they open */
+void doctor_opencl(struct report *rep);  /* what opencl: could open */
 
 #endif

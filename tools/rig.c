@@ -135,12 +135,18 @@ static double finish(unsigned errors, int r, uint64_t start_ns, const struct uhm
 double rig_to_device(struct rig *rig, const struct region *r, uint64_t from_bytes, uint64_t to_bytes,
 		     struct uhmm_result *ret)
 {
+	return rig_send(rig, r, from_bytes, to_bytes, 0, ret);
+}
+
+double rig_send(struct rig *rig, const struct region *r, uint64_t from_bytes, uint64_t to_bytes, uint32_t flags,
+		struct uhmm_result *ret)
+{
 	unsigned errors = say_library_errors();
 	uint64_t start = clock_ns();
 	int result;
 
 	ret->sz = sizeof(*ret);
-	result = uhmm_to_device(rig->space, r->mem + from_bytes, to_bytes - from_bytes, rig->dev, 0, ret);
+	result = uhmm_to_device(rig->space, r->mem + from_bytes, to_bytes - from_bytes, rig->dev, flags, ret);
 	return finish(errors, result, start, ret, "moving to the device failed");
 }
 

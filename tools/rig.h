@@ -41,6 +41,8 @@ int rig_close(struct rig *rig);
  * with their reasons. Return: the time it took in seconds, or a negative value after saying why. */
 double rig_to_device(struct rig *rig, const struct region *r, uint64_t from_bytes, uint64_t to_bytes,
 		     struct uhmm_result *ret);
+double rig_send(struct rig *rig, const struct region *r, uint64_t from_bytes, uint64_t to_bytes, uint32_t flags,
+		struct uhmm_result *ret); /* with UHMM_MOVE_* */
 double rig_to_system(struct rig *rig, const struct region *r, struct uhmm_result *ret);
 
 /* The smallest folio of what moved, as an order: how far apart touches may be and still bring everything home. */

@@ -156,6 +156,18 @@ static void check_devices(struct wish *w)
 		      "another device, or say --emu-apart to count them as if they were elsewhere", w->spec[0]);
 }
 
+/* Return: 0 or -EINVAL, said. */
+static int check_caps(struct uhmm_device *dev, const char *spec)
+{
+	struct uhmm_device_info info = { .sz = sizeof(info) };
+
+	if (uhmm_device_query(dev, &info) || !(info.caps & UHMM_CAP_HEAP))
+		return 0;
+	say("%s needs memory of the program's process for itself, which would be looked after like all other: name another device",
+	    spec);
+	return -EINVAL;
+}
+
 /* A space and each device are opened once here, because in the program nobody would be told. */
 static int try_devices(const struct wish *w)
 {
@@ -182,6 +194,8 @@ static int try_devices(const struct wish *w)
 		r = uhmm_device_open(space, spec, &dev);
 		if (r)
 			say_failed(errors, r, w->spec[i]);
+		else
+			r = check_caps(dev, w->spec[i]);
 	}
 	(void)uhmm_close(space);
 	return r ? EXIT_NOT_RUN : 0;

@@ -17,6 +17,7 @@ extern "C" {
  * Return: 0;
  *   -EINVAL  no driver of that name, an unknown key or a bad value (the log sentence names it),
  *   -ENOSPC  255 devices are open already,
+ *   -EBUSY   it has UHMM_CAP_HEAP, and the space has or had a policy,
  *   -EPERM   called in a child of the opener,
  *   or what the driver's open said.
  * Context: any thread, may block.

@@ -40,6 +40,9 @@ struct uhmm_seg {
 
 #define UHMM_CAP_COHERENT (1u << 0) /* the CPU can address the device's memory (reserved) */
 #define UHMM_CAP_ASYNC    (1u << 1) /* copies may return a fence before they have ended */
+/* Calls need ordinary memory of this process, a heap that is not the program's: no policy, which looks after any memory, may be
+ * at work in the space. */
+#define UHMM_CAP_HEAP     (1u << 2)
 
 struct uhmm_driver_props {
 	size_t sz;

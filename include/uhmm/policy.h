@@ -10,8 +10,8 @@ extern "C" {
 
 /*
  * A limit for the memory of this process. A thread of the library looks how much private memory the process holds - the
- * program's pages, uhmm's own, and a device's where that keeps its bytes in RAM - and moves to devices what has not been touched for
- * long, before the limit is reached. At the limit, growth waits until there is room.
+ * program's pages, uhmm's own, and a device's where that keeps its bytes in RAM - and moves to devices what has not been
+ * touched for long, before the limit is reached. At the limit, growth waits until there is room.
  *
  * What may leave: private anonymous memory that can be read and written, in mappings of 2 MiB and more. Stacks stay.
  */
@@ -76,8 +76,8 @@ struct uhmm_policy_opts {
  *
  * There is one policy in a space. None of its devices may be closed before it is stopped; uhmm_close() stops it.
  *
- * Return: 0; -EINVAL an option is out of range; -E2BIG as uhmm_open(); -EBUSY there is one already; -ENODEV; -EPERM in a child
- * of the opener; -ENOMEM, -EAGAIN when the thread cannot be had.
+ * Return: 0; -EINVAL an option is out of range, or a device of the space has UHMM_CAP_HEAP; -E2BIG as uhmm_open(); -EBUSY there
+ * is one already; -ENODEV; -EPERM in a child of the opener; -ENOMEM, -EAGAIN when the thread cannot be had.
  * Context: any thread, may block.
  * Since: 0.2
  */

@@ -49,6 +49,13 @@ int device_open_locked(struct uhmm_space *space, const char *spec, struct uhmm_d
 		log_say(UHMM_LOG_ERROR, "device \"%.60s\" cannot be opened: %s", spec, why);
 		return r;
 	}
+	/* what has left since a policy was first started may be away still, when there is none any more */
+	if (dev->dev.props.caps & UHMM_CAP_HEAP && space->policy) {
+		device_close(&dev->dev);
+		log_say(UHMM_LOG_ERROR, "device \"%.60s\" cannot be opened: it keeps what it needs in memory that the policy of this space "
+					"looks after, or did", spec);
+		return -EBUSY;
+	}
 	dev->space = space;
 	atomic_store_explicit(&space->migrator.devices[index], &dev->dev, memory_order_release);
 	*ret_dev = dev;

@@ -44,6 +44,10 @@ static int start_locked(struct uhmm_space *space, const struct uhmm_policy_opts 
 			return r;
 		devices[i] = &o->devices[i]->dev;
 	}
+	/* one that the policy does not use as well: its heap must not be away when its pages are brought home */
+	for (unsigned i = 1; i < MAX_DEVICES; i++)
+		if (device_handle(space, i) && space->device[i].dev.props.caps & UHMM_CAP_HEAP)
+			return bad("a device keeps what it needs in memory that a policy would look after (UHMM_CAP_HEAP)");
 	if (!space->policy)
 		space->policy = map_own(sizeof(*space->policy), 0);
 	if (!space->policy)
