@@ -77,6 +77,8 @@ void evict_return(struct piece *p, bool placed, struct tally *t)
 	if (pageset_empty(&wanted))
 		return;
 	t->returned_pages += pageset_count(&wanted);
+	if (!p->claim.whole && p->kind != PIECE_PAGES)
+		p->kind = PIECE_PAGES; /* as when an event splits it before: the slot is no THP any more */
 	if (placed)
 		release_folios(p->dev, &p->folios, &wanted);
 	install_back(p, &wanted);

@@ -36,6 +36,7 @@
 #define LOOK_MIN_NS     (1 * MS)
 #define LOOK_ARMED_NS   (4 * MS)    /* growth asks at the door: only new mappings are found by looking, after LOOK_MIN_NS if more come */
 #define LOOK_MAX_NS     (20 * MS)
+#define LOOK_SHARE      10          /* the watcher sleeps so many times as long as it looks */
 #define WAIT_NS         (20 * MS)   /* one sleep at the door */
 #define WAIT_MAX_NS     (10000 * MS)
 #define FULL_NS         (100 * MS)  /* before a full device is asked again */
@@ -231,11 +232,14 @@ static uint64_t look(struct policy *p)
 	return resident;
 }
 
-static uint64_t until_next(const struct policy *p, uint64_t resident)
+static uint64_t until_next(const struct policy *p, uint64_t resident, uint64_t look_ns)
 {
 	uint64_t high = get(&p->high), far = resident < high ? (high - resident) / GROWTH_BYTES_NS : 0;
+	uint64_t least = p->armed ? LOOK_ARMED_NS : LOOK_MIN_NS;
 
-	return min_u64(max_u64(far, p->armed && !p->maps ? LOOK_ARMED_NS : LOOK_MIN_NS), LOOK_MAX_NS);
+	if (p->armed && p->maps)
+		least = min_u64(max_u64(look_ns * LOOK_SHARE, LOOK_MIN_NS), LOOK_ARMED_NS);
+	return min_u64(max_u64(far, least), LOOK_MAX_NS);
 }
 
 static void *watch(void *arg)
@@ -244,10 +248,10 @@ static void *watch(void *arg)
 
 	while (!atomic_load(&p->stop)) {
 		uint32_t heard = atomic_load(&p->bell);
-		uint64_t resident = look(p);
+		uint64_t began = clock_ns(), resident = look(p);
 
 		if (!atomic_load(&p->stop))
-			thread_wait_for(&p->bell, heard, until_next(p, resident));
+			thread_wait_for(&p->bell, heard, until_next(p, resident, clock_ns() - began));
 	}
 	return NULL;
 }
