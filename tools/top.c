@@ -116,6 +116,8 @@ static void row(struct table *t, const struct run_file *f, struct run_slot *s)
 		for (unsigned i = 0; i < f->nr_devices; i++)
 			printf("%8s %-36s %10s of %s\n", "", f->spec[i], size_print(run_get(&s->used[i]), away),
 			       size_print(run_get(&s->size[i]), limit));
+	if (t->wish->pid && f->nr_devices > 1)
+		printf("%8s %-36s %10s\n", "", "moved on", size_print(run_get(&s->onward), away));
 	if (busy && busy <= f->nr_devices && run_get(&s->busy_ns) > RUN_STALL_NS)
 		printf("%8s %s has not answered for %.1f s\n", "", f->spec[busy - 1], (double)run_get(&s->busy_ns) / 1e9);
 	*before = now;

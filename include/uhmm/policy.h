@@ -33,6 +33,7 @@ struct uhmm_policy_stats {
 	uint64_t busy_device;        /* blocks are on their way to this one, the first is 1; 0: to none */
 	uint64_t busy_ns;            /* for so long already: a device that does not answer shows here */
 	uint64_t full;               /* times a device had no room for what should have gone to it */
+	uint64_t onward_bytes;       /* moved on from one of the devices to the next */
 };
 
 /**
@@ -60,7 +61,7 @@ typedef uint64_t uhmm_policy_round_fn(void *ctx, const struct uhmm_policy_stats 
 struct uhmm_policy_opts {
 	size_t sz;                           /* sizeof(struct uhmm_policy_opts) */
 	uint64_t limit_bytes;                /* UHMM_POLICY_LIMIT_MIN and more */
-	struct uhmm_device *const *devices;  /* the first takes what leaves until it is full, then the second, ... */
+	struct uhmm_device *const *devices;  /* the first takes what leaves; as it fills, what has been away longest moves on to the second, ... */
 	unsigned nr_devices;                 /* 1..UHMM_POLICY_DEVICES_MAX */
 	uint32_t flags;                      /* UHMM_POLICY_* */
 	uhmm_policy_round_fn *round;         /* or NULL */
