@@ -11,7 +11,8 @@ extern "C" {
 /*
  * A limit for the memory of this process. A thread of the library looks how much private memory the process holds - the
  * program's pages, uhmm's own, and a device's where that keeps its bytes in RAM - and moves to devices what has not been touched for
- * long, before the limit is reached. At the limit, growth waits until there is room.
+ * long, before the limit is reached. At the limit, growth waits until there is room. With several devices, what has been away the
+ * longest moves on from each to the next, so that there is room on the first.
  *
  * What may leave: private anonymous memory that can be read and written, in mappings of 2 MiB and more. Stacks stay.
  */
