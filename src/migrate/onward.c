@@ -8,8 +8,8 @@
  * out, a copy in, memory for words - the claim ends as DEVICE of the first again, and nobody hears more of it than a wait.
  *
  *   a touch meanwhile          meets MIGRATING, and is woken when the claim ends, wherever: then it brings the folio home
- *   munmap, discard            mark words DEAD; install_device() frees what was taken for those pages on the second device, and on the
- *                              first all that was claimed is freed, since it was claimed by whole folios
+ *   munmap, discard            mark words DEAD; install_device() frees what was taken for those pages on the second
+ *                              device, and on the first all that was claimed is freed, since it was claimed by whole folios
  *   mremap                     takes words along and tells the claim; install_device() follows, with folios of order 0
  *   fork                       the claim says where the bytes are (.from), and until it ends that is the first device: a child born
  *                              before borrows from there, and then what is freed there is withheld; one born later finds the

@@ -139,7 +139,7 @@ void tiers_make_room(struct policy *p, uint64_t want);
 /* The room, in bytes, that is kept on a device of @size bytes. */
 uint64_t tiers_room(uint64_t size);
 
-/* The blocks that have been away the longest of those on the device with that index, @want bytes of them. Return: how many ranges. */
+/* Of the blocks on the device with that index those that have been away the longest, @want bytes. Return: how many ranges. */
 unsigned tiers_gather(struct policy *p, unsigned device, uint64_t want, struct range *ret, unsigned max);
 
 #endif

@@ -122,7 +122,8 @@ static struct device *next_tier(struct policy *p, unsigned i, unsigned *ret_inde
 }
 
 /* Return: bytes that have moved on. */
-static uint64_t move_on(struct policy *p, struct device *from, struct device *to, unsigned index, const struct range *r, bool *ret_failed)
+static uint64_t move_on(struct policy *p, struct device *from, struct device *to, unsigned index, const struct range *r,
+			bool *ret_failed)
 {
 	struct tally t = { .error = 0 };
 	uint64_t moved = 0;

@@ -65,7 +65,8 @@ static void *visitor(void *arg)
 	uint64_t rnd = seed + 200 + (uintptr_t)arg;
 
 	while (!stop_now) {
-		size_t bytes = BLOCK * (1 + below(&rnd, 8)), hole = below(&rnd, bytes / PAGE), n = 1 + below(&rnd, bytes / PAGE - hole);
+		size_t bytes = BLOCK * (1 + below(&rnd, 8)), hole = below(&rnd, bytes / PAGE);
+		size_t n = 1 + below(&rnd, bytes / PAGE - hole);
 		uint64_t g = next_random(&rnd) | 1;
 		char *mem = map_new(bytes);
 
@@ -145,8 +146,8 @@ int main(void)
 	for (size_t i = 0; i < REGION / PAGE; i++)
 		check(region + i * PAGE, gen[i], "a page of the region, at the end");
 	(void)uhmm_policy_stats(space, &st);
-	printf("%llu lives; %llu MiB left, %llu MiB moved on\n", (unsigned long long)nr_lives, (unsigned long long)(st.evicted_bytes / MIB),
-	       (unsigned long long)(st.onward_bytes / MIB));
+	printf("%llu lives; %llu MiB left, %llu MiB moved on\n", (unsigned long long)nr_lives,
+	       (unsigned long long)(st.evicted_bytes / MIB), (unsigned long long)(st.onward_bytes / MIB));
 	if (!st.onward_bytes)
 		wrong(NULL, "nothing moved on");
 	return uhmm_close(space) ? 1 : 0;
