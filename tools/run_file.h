@@ -27,6 +27,10 @@
 #define RUN_NOT_HUGE    (1u << 2)
 #define RUN_USER_MODE   (1u << 3)
 
+#define RUN_MAP_CELLS   1024
+#define RUN_MAP_HOME    '#' /* most of what the cell has is in RAM; 1-9, a-g: on that device */
+#define RUN_MAP_HOLE    '.'
+
 #define RUN_STALL_NS    UINT64_C(1000000000) /* a device that has not answered for so long is named */
 
 /* All atomic, relaxed, written by its process alone. */
@@ -37,12 +41,14 @@ struct run_slot {
 	_Atomic uint64_t now_ns;      /* of the monotonic clock, when the figures were written */
 	_Atomic uint64_t began_ns;    /* when the policy began */
 	_Atomic uint64_t limit, resident, resident_max;
-	_Atomic uint64_t evicted, zero, came_home; /* bytes */
+	_Atomic uint64_t evicted, zero, came_home, onward; /* bytes */
 	_Atomic uint64_t faults, fault_ns_p50, fault_ns_p99, fault_ns_max, lost;
 	_Atomic uint64_t waits, wait_ns, over, stuck, full, laps;
 	_Atomic uint64_t pool, metadata;
 	_Atomic uint64_t busy_device, busy_ns;
 	_Atomic uint64_t used[RUN_DEVICES], size[RUN_DEVICES];
+	_Atomic uint64_t map_cells, map_cell_bytes;
+	_Atomic char map[RUN_MAP_CELLS]; /* run_map.c */
 };
 
 struct run_file {

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "tools/run_calls.h"
+#include "tools/run_map.h"
 #include "tools/run_share.h"
 #include "uhmm/uhmm.h"
 
@@ -131,8 +132,13 @@ static void *wait_for_growth(void *arg)
 		nanosleep(&pause, NULL);
 	}
 	atomic_store(&share->slot->managed, start(share) ? 2 : 1);
-	for (;;)
-		pause();
+	for (;;) {
+		struct timespec pause = { .tv_sec = 1 };
+
+		if (share->space)
+			run_map_make(share);
+		nanosleep(&pause, NULL);
+	}
 	return NULL;
 }
 

@@ -45,7 +45,7 @@ int run_report_json(const struct run_file *f, const struct run_slot *s, char *re
 	const struct { const char *key; const _Atomic uint64_t *value; } field[] = {
 		{ "limit_bytes", &s->limit }, { "resident_bytes", &s->resident }, { "resident_max_bytes", &s->resident_max },
 		{ "pool_bytes", &s->pool }, { "metadata_bytes", &s->metadata },
-		{ "evicted_bytes", &s->evicted }, { "zero_bytes", &s->zero }, { "home_bytes", &s->came_home },
+		{ "evicted_bytes", &s->evicted }, { "zero_bytes", &s->zero }, { "onward_bytes", &s->onward }, { "home_bytes", &s->came_home },
 		{ "faults", &s->faults }, { "fault_ns_p50", &s->fault_ns_p50 }, { "fault_ns_p99", &s->fault_ns_p99 },
 		{ "fault_ns_max", &s->fault_ns_max }, { "lost_pages", &s->lost },
 		{ "waits", &s->waits }, { "wait_ns", &s->wait_ns }, { "over", &s->over }, { "stuck", &s->stuck },
@@ -81,12 +81,12 @@ static void write_all(int fd, const char *text, size_t len)
 
 static void say_summary(const struct run_slot *s)
 {
-	char line[600], max[SIZE_CHARS], out[SIZE_CHARS], zero[SIZE_CHARS], home[SIZE_CHARS];
+	char line[600], max[SIZE_CHARS], out[SIZE_CHARS], onward[SIZE_CHARS], zero[SIZE_CHARS], home[SIZE_CHARS];
 	int n = snprintf(line, sizeof(line),
-			 "uhmm: process %d held at most %s; %s went to devices, %s were zeros, %s came back in %llu faults "
+			 "uhmm: process %d held at most %s; %s went to devices, %s moved on, %s were zeros, %s came back in %llu faults "
 			 "(p50 %llu us, p99 %llu us); %llu touches waited for room, %.3f s in all; %llu went over the limit\n",
 			 (int)getpid(), size_print(run_get(&s->resident_max), max), size_print(run_get(&s->evicted), out),
-			 size_print(run_get(&s->zero), zero), size_print(run_get(&s->came_home), home),
+			 size_print(run_get(&s->onward), onward), size_print(run_get(&s->zero), zero), size_print(run_get(&s->came_home), home),
 			 (unsigned long long)run_get(&s->faults), (unsigned long long)run_get(&s->fault_ns_p50) / 1000,
 			 (unsigned long long)run_get(&s->fault_ns_p99) / 1000, (unsigned long long)run_get(&s->waits),
 			 (double)run_get(&s->wait_ns) / 1e9, (unsigned long long)run_get(&s->over));

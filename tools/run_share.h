@@ -16,6 +16,7 @@ struct run_share {
 	uint64_t next_check_ns;    /* of who of the others still lives */
 	uint64_t next_tell_ns;
 	int statm;
+	uint64_t map_cell_bytes;
 };
 
 /* For this process, once; NULL when there is no slot. */

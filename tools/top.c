@@ -94,6 +94,28 @@ static double rate(uint64_t now, uint64_t before, double seconds)
 	return now > before && seconds > 0 ? (double)(now - before) / seconds : 0;
 }
 
+/* One line for 64 cells. */
+static void print_map(const struct run_file *f, const struct run_slot *s)
+{
+	uint64_t nr = run_get(&s->map_cells);
+	char size[SIZE_CHARS];
+
+	if (!nr || nr > RUN_MAP_CELLS)
+		return;
+	printf("%8s a character for %s: %c in RAM, %c nothing", "", size_print(run_get(&s->map_cell_bytes), size), RUN_MAP_HOME,
+	       RUN_MAP_HOLE);
+	for (unsigned i = 0; i < f->nr_devices; i++)
+		printf(", %c %s", i < 9 ? '1' + (int)i : 'a' + (int)i - 9, f->spec[i]);
+	for (uint64_t i = 0; i < nr; i++) {
+		char c = atomic_load_explicit(&s->map[i], memory_order_relaxed);
+
+		if (i % 64 == 0)
+			printf("\n%8s ", "");
+		putchar(c > ' ' && c <= '~' ? c : '?');
+	}
+	putchar('\n');
+}
+
 static void row(struct table *t, const struct run_file *f, struct run_slot *s)
 {
 	char name[32] = "?", path[64], resident[SIZE_CHARS], limit[SIZE_CHARS], away[SIZE_CHARS];
@@ -116,8 +138,12 @@ static void row(struct table *t, const struct run_file *f, struct run_slot *s)
 		for (unsigned i = 0; i < f->nr_devices; i++)
 			printf("%8s %-36s %10s of %s\n", "", f->spec[i], size_print(run_get(&s->used[i]), away),
 			       size_print(run_get(&s->size[i]), limit));
+	if (t->wish->pid && f->nr_devices > 1)
+		printf("%8s %-36s %10s\n", "", "moved on", size_print(run_get(&s->onward), away));
 	if (busy && busy <= f->nr_devices && run_get(&s->busy_ns) > RUN_STALL_NS)
 		printf("%8s %s has not answered for %.1f s\n", "", f->spec[busy - 1], (double)run_get(&s->busy_ns) / 1e9);
+	if (t->wish->pid)
+		print_map(f, s);
 	*before = now;
 }
 

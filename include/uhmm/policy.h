@@ -10,8 +10,9 @@ extern "C" {
 
 /*
  * A limit for the memory of this process. A thread of the library looks how much private memory the process holds - the
- * program's pages, uhmm's own, and a device's where that keeps its bytes in RAM - and moves to devices what has not been
- * touched for long, before the limit is reached. At the limit, growth waits until there is room.
+ * program's pages, uhmm's own, and a device's where that keeps its bytes in RAM - and moves to devices what has not been touched for
+ * long, before the limit is reached. At the limit, growth waits until there is room. With several devices, what has been away the
+ * longest moves on from each to the next, so that there is room on the first.
  *
  * What may leave: private anonymous memory that can be read and written, in mappings of 2 MiB and more. Stacks stay.
  */
@@ -35,6 +36,7 @@ struct uhmm_policy_stats {
 	uint64_t full;               /* times a device had no room for what should have gone to it */
 	uint64_t ahead_bytes;        /* of blocks that were called home ahead of a sequential reader */
 	uint64_t returned_bytes;     /* of what was about to leave when it was touched, and came back without a copy */
+	uint64_t onward_bytes;       /* moved on from one of the devices to the next */
 };
 
 /**
@@ -62,7 +64,7 @@ typedef uint64_t uhmm_policy_round_fn(void *ctx, const struct uhmm_policy_stats 
 struct uhmm_policy_opts {
 	size_t sz;                           /* sizeof(struct uhmm_policy_opts) */
 	uint64_t limit_bytes;                /* UHMM_POLICY_LIMIT_MIN and more */
-	struct uhmm_device *const *devices;  /* the first takes what leaves until it is full, then the second, ... */
+	struct uhmm_device *const *devices;  /* the first takes what leaves; as it fills, what has been away longest moves on to the second, ... */
 	unsigned nr_devices;                 /* 1..UHMM_POLICY_DEVICES_MAX */
 	uint32_t flags;                      /* UHMM_POLICY_* */
 	uhmm_policy_round_fn *round;         /* or NULL */

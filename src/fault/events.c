@@ -7,7 +7,9 @@
  *   REMOVE  MADV_DONTNEED and its like: the mapping stays, its pages will vanish soon - the caller goes on only after we
  *           have read this. Folios are freed; pages that Linux has are marked ZAP: until they have vanished nobody may
  *           take them out of the page table, or they would escape the discard and come back later.
- *   REMAP   mremap: what is known of the old place is known of the new one. An UNMAP of the old place follows.
+ *   REMAP   mremap: what is known of the old place is known of the new one. An UNMAP of the old place follows, unless it was
+ *           MREMAP_DONTUNMAP. It tells nothing new, and by then another thread's mremap may have put pages down there, and have been
+ *           heard of: so it is recognized and passed over.
  *   FORK    a child has all that the program has: birth.c
  *
  * A part of a block splits it, and a part of a folio the folio, into the largest that hold; the device hears of it. A page in
@@ -278,6 +280,7 @@ static void remap_block(struct migrator *m, uint64_t from, uint64_t to, uint64_t
 		e.bits &= ~(ENTRY_LOCK | ENTRY_WAITERS);
 		put_block(m, to, e, d);
 	} else {
+		entry_mark(b, 0, ENTRY_HUGE);
 		block_unlock(b);
 		for (uint64_t at = 0; e.bits & ~(ENTRY_LOCK | ENTRY_HUGE) && at < len;)
 			at += move_pages(m, from + at, from + len, to + at, d) * PAGE_BYTES;
@@ -300,6 +303,38 @@ static void remap_range(struct reader *rd, uint64_t from, uint64_t end, uint64_t
 	}
 }
 
+/* What is still waited for was MREMAP_DONTUNMAP, and never comes. */
+static void forget_if_over(struct space *sp)
+{
+	if (atomic_exchange(&sp->departed.over, false))
+		sp->departed.nr = 0;
+}
+
+/* An UNMAP of this range will come. */
+static void departs(struct space *sp, uint64_t start, uint64_t end)
+{
+	forget_if_over(sp);
+	if (sp->departed.nr == MAX_DEPARTED) /* those of MREMAP_DONTUNMAP */
+		memmove(&sp->departed.at[0], &sp->departed.at[1], --sp->departed.nr * sizeof(sp->departed.at[0]));
+	sp->departed.at[sp->departed.nr++] = (struct departed){ start, end };
+}
+
+/*
+ * Is this the UNMAP that was to come? From before the REMAP was announced until this UNMAP has been read no MOVE succeeds. So when one has
+ * succeeded nothing is to come any more; and only then can a place that was left with MREMAP_DONTUNMAP have pages on a device again.
+ */
+static bool was_to_come(struct space *sp, uint64_t start, uint64_t end)
+{
+	forget_if_over(sp);
+	for (unsigned i = 0; i < sp->departed.nr; i++) {
+		if (sp->departed.at[i].start != start || sp->departed.at[i].end != end)
+			continue;
+		sp->departed.at[i] = sp->departed.at[--sp->departed.nr];
+		return true;
+	}
+	return false;
+}
+
 void event_apply(struct reader *rd, const struct uffd_message *msg)
 {
 	struct migrator *m = rd->mover.m;
@@ -314,7 +349,8 @@ void event_apply(struct reader *rd, const struct uffd_message *msg)
 		break;
 	case UFFD_UNMAP:
 		atomic_fetch_add(&m->sp->event_seq, 1);
-		drop_range(rd, msg->start, msg->end, false);
+		if (!was_to_come(m->sp, msg->start, msg->end))
+			drop_range(rd, msg->start, msg->end, false);
 		break;
 	case UFFD_REMAP:
 		space_changed(m->sp, msg->to, msg->to + (msg->end - msg->start), 0);
@@ -323,6 +359,7 @@ void event_apply(struct reader *rd, const struct uffd_message *msg)
 		if (m != rd->faults->m)
 			drop_range(rd, msg->to, msg->to + (msg->end - msg->start), false);
 		remap_range(rd, msg->start, msg->end, msg->to);
+		departs(m->sp, msg->start, msg->end);
 		break;
 	case UFFD_FORK:
 		child_born(rd, msg->fd);

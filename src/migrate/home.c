@@ -35,8 +35,7 @@ static int copy_out_tries(struct mover *mv, struct device *dev, const struct pag
 	return r;
 }
 
-/* The claimed pages stay on the device. */
-static void stay(struct mover *mv, struct claim *c, struct device *dev, const struct pageset *pages)
+void stay_on_device(struct mover *mv, struct claim *c, struct device *dev, const struct pageset *pages)
 {
 	struct pageset installed;
 
@@ -63,7 +62,7 @@ int home_settle(struct mover *mv, struct claim *c, struct device *dev, const str
 	}
 	if (pageset_empty(left))
 		return 0;
-	stay(mv, c, dev, left);
+	stay_on_device(mv, c, dev, left);
 	return HOME_NO_MEMORY;
 }
 
@@ -77,7 +76,7 @@ static int home_whole(struct mover *mv, struct claim *c, struct device *dev, uin
 	r = copy_out_tries(mv, dev, &pageset_all, slot);
 	if (r) {
 		staging_put_thp(st, slot);
-		stay(mv, c, dev, &pageset_all);
+		stay_on_device(mv, c, dev, &pageset_all);
 		return r;
 	}
 	arrived = install_home(c, &pageset_all, slot, true, &left);
@@ -105,7 +104,7 @@ static int home_pages(struct mover *mv, struct claim *c, struct device *dev, uin
 	if (!r && claim_split(c)) /* each page is ended by itself */
 		r = HOME_NO_MEMORY;
 	if (r) {
-		stay(mv, c, dev, &pages);
+		stay_on_device(mv, c, dev, &pages);
 		return r;
 	}
 	(void)install_home(c, &pages, (uintptr_t)mv->bounce, false, &left);

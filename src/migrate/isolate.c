@@ -117,6 +117,8 @@ static int move_lent(struct space *sp, struct piece *p, uint64_t to, uint64_t st
 	if (p->read_only && map_protect(start, len, true))
 		return UFFD_E_NO_MEMORY;
 	r = uffd_move(&sp->uffd, to, start, len, flags, &moved);
+	if (!r || moved)
+		space_no_message_was_unread(sp);
 	while (p->read_only && map_protect(start, len, false) == -ENOMEM)
 		thread_pause(40); /* the mapping was cut for it, and can only become one again */
 	return r;

@@ -59,24 +59,12 @@ static void wake_workers_locked(struct jobs *j, unsigned n)
 		thread_wake(&j->posted, n);
 }
 
-static void merge(struct tally *into, const struct tally *t)
-{
-	for (unsigned k = 0; k < NR_ORDERS; k++)
-		into->moved_folios[k] += t->moved_folios[k];
-	for (unsigned k = 0; k < UHMM_NR_SKIPS; k++)
-		into->skipped[k] += t->skipped[k];
-	into->cleared_pages += t->cleared_pages;
-	into->dropped_pages += t->dropped_pages;
-	into->returned_pages += t->returned_pages;
-	if (!into->error)
-		into->error = t->error;
-}
-
 static void count(struct counters *n, const struct job *job)
 {
 	_Atomic uint64_t *folios = is_to_device(job) ? n->to_device_folios : n->to_system_folios;
 
-	for (unsigned k = 0; k < NR_ORDERS; k++)
+	/* what moves on is away before and after */
+	for (unsigned k = 0; k < NR_ORDERS && job->kind != JOB_ONWARD; k++)
 		counter_add(&folios[k], job->tally.moved_folios[k]);
 	for (unsigned k = 0; k < UHMM_NR_SKIPS; k++)
 		counter_add(&n->skipped_pages[k], job->tally.skipped[k]);
@@ -142,13 +130,15 @@ static void run_chunk_locked(struct worker *w, struct job *job)
 	lock_drop(&j->lock);
 	if (job->kind == JOB_TO_SYSTEM)
 		migrate_to_system(&w->mover, start, end, job->dev, &t);
+	else if (job->kind == JOB_ONWARD)
+		migrate_onward(&w->mover, start, end, job->dev, job->to, &t);
 	else if (job->kind == JOB_CALL)
 		job->call(&w->mover, job->arg);
 	else
 		vma_disarm(j->m->sp, start, end, something_away, j->m);
 	migrator_check(j->m);
 	lock_take(&j->lock);
-	merge(&job->tally, &t);
+	tally_merge(&job->tally, &t);
 	leave_locked(j, job);
 }
 
@@ -182,7 +172,7 @@ static void fill_batch_locked(struct worker *w, struct job *job, struct job_batc
 	jb->batch.limit = job->limit;
 	stop = batch_fill(&w->mover, &jb->batch, start, job->end, job->dev, &t);
 	lock_take(&j->lock);
-	merge(&job->tally, &t);
+	tally_merge(&job->tally, &t);
 	job->filling = false;
 	job->cursor = job->tally.error ? job->end : stop; /* a device in trouble gets no more */
 	jb->job = job;
@@ -223,7 +213,7 @@ static void finish_locked(struct worker *w, struct in_flight *f)
 	piece_finish(&w->mover, f->piece, &f->tally);
 	lock_take(&j->lock);
 	job = f->jb->job;
-	merge(&job->tally, &f->tally);
+	tally_merge(&job->tally, &f->tally);
 	if (f->tally.error)
 		job->cursor = job->end;
 	if (++f->jb->batch.done == f->jb->batch.nr)
@@ -432,6 +422,15 @@ void jobs_run_limited(struct jobs *j, enum job_kind kind, uint64_t start, uint64
 
 	job->limit = limit;
 	post(j, job, kind, start, end, dev);
+	await_end(j, job, ret);
+}
+
+void jobs_run_onward(struct jobs *j, uint64_t start, uint64_t end, struct device *from, struct device *to, struct tally *ret)
+{
+	struct job *job = await_slot(j, false);
+
+	job->to = to;
+	post(j, job, JOB_ONWARD, start, end, from);
 	await_end(j, job, ret);
 }
 

@@ -26,7 +26,7 @@
 #define MAX_PREFETCHES 64
 
 /* JOB_EVICT: to a device, for the sake of the memory: what takes none stays where it is */
-enum job_kind { JOB_TO_DEVICE, JOB_TO_DEVICE_READ_ONLY, JOB_EVICT, JOB_TO_SYSTEM, JOB_DISARM, JOB_CALL };
+enum job_kind { JOB_TO_DEVICE, JOB_TO_DEVICE_READ_ONLY, JOB_EVICT, JOB_TO_SYSTEM, JOB_ONWARD, JOB_DISARM, JOB_CALL };
 
 /* What else a worker may be asked to do. Context: a worker, no lock held. */
 typedef void job_fn(struct mover *mv, void *arg);
@@ -45,6 +45,7 @@ struct job {
 	void *arg;
 	_Atomic uint64_t serial;  /* order of posting */
 	struct device *_Atomic dev;
+	struct device *to;        /* JOB_ONWARD: from .dev to this one */
 
 	/* guarded by jobs.lock while QUEUED */
 	uint64_t cursor, end;     /* what no worker has taken yet */
@@ -96,6 +97,9 @@ void jobs_run(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, 
 /* The same to a device, with folios of at most order @limit - 1; 0: as suits the memory and the device. */
 void jobs_run_limited(struct jobs *j, enum job_kind kind, uint64_t start, uint64_t end, struct device *dev, unsigned limit,
 		      struct tally *ret);
+
+/* Runs a job that moves on what is on @from to @to. Context: a thread of the program or of the policy. */
+void jobs_run_onward(struct jobs *j, uint64_t start, uint64_t end, struct device *from, struct device *to, struct tally *ret);
 
 /* Lets a worker call @call with @arg, and waits. Context: a thread of the program. */
 void jobs_call(struct jobs *j, job_fn *call, void *arg);

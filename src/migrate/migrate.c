@@ -63,7 +63,7 @@ void migrator_fini(struct migrator *m)
 
 #define SEGS_BYTES    (PAGES_PER_BLOCK * sizeof(struct uhmm_seg))
 #define OFFSETS_BYTES (PAGES_PER_BLOCK * sizeof(uint64_t))
-#define MOVER_BYTES   (BLOCK_BYTES + SEGS_BYTES + OFFSETS_BYTES)
+#define MOVER_BYTES   (BLOCK_BYTES + SEGS_BYTES + 2 * OFFSETS_BYTES)
 #define WORDS_BYTES   (MAX_CONTROL_WORDS * sizeof(uint64_t))
 #define BATCH_BYTES   (BATCH_PIECES * OFFSETS_BYTES + WORDS_BYTES)
 
@@ -78,6 +78,7 @@ int mover_init(struct mover *mv, struct migrator *m)
 	mv->bounce = mem;
 	mv->segs = (struct uhmm_seg *)(mem + BLOCK_BYTES);
 	mv->folios.offset = (uint64_t *)(mem + BLOCK_BYTES + SEGS_BYTES);
+	mv->onward.offset = mv->folios.offset + PAGES_PER_BLOCK;
 	return 0;
 }
 
@@ -103,6 +104,19 @@ int batch_init(struct batch *b)
 void batch_fini(struct batch *b)
 {
 	map_own_free(b->piece[0].folios.offset, BATCH_BYTES);
+}
+
+void tally_merge(struct tally *into, const struct tally *t)
+{
+	for (unsigned k = 0; k < NR_ORDERS; k++)
+		into->moved_folios[k] += t->moved_folios[k];
+	for (unsigned k = 0; k < UHMM_NR_SKIPS; k++)
+		into->skipped[k] += t->skipped[k];
+	into->cleared_pages += t->cleared_pages;
+	into->dropped_pages += t->dropped_pages;
+	into->returned_pages += t->returned_pages;
+	if (!into->error)
+		into->error = t->error;
 }
 
 /* The blocks of one armed mapping. Return: where it stopped. */

@@ -13,7 +13,7 @@
  *   release   staging and unused folios go back; what did not make it is put back where it was
  *
  * Home (home.c) is shorter: claim, copy out, install into the program, free the folios. The same code serves
- * uhmm_to_system() and CPU faults.
+ * uhmm_to_system() and CPU faults. So is the way on, from one device to the next (onward.c).
  *
  * A mover is what one thread needs to do this: it is made when the thread starts, so that nothing is allocated later.
  */
@@ -73,6 +73,8 @@ static inline void tally_pages(struct tally *t, enum uhmm_skip why, const struct
 			t->reasons[i] = (uint8_t)why;
 }
 
+void tally_merge(struct tally *into, const struct tally *t);
+
 enum piece_kind {
 	PIECE_HUGE,  /* one THP -> one folio of order 9 */
 	PIECE_CLEAR, /* 2 MiB of holes -> one folio of order 9, cleared */
@@ -109,7 +111,8 @@ struct mover {
 	struct migrator *m;
 	char *bounce;             /* 2 MiB: home pages that come back as base pages pass through here */
 	struct uhmm_seg *segs;    /* 512 */
-	struct folios folios;     /* for home */
+	struct folios folios;     /* for home, and for what moves on: where it comes from */
+	struct folios onward;     /* where it goes */
 };
 
 /* Addresses in pages that must not leave, because the kernel writes there when a thread ends (os/tasks.h). */
@@ -187,6 +190,27 @@ enum home_outcome {
 int home_block(struct mover *mv, uint64_t addr, unsigned first, unsigned end, struct device *dev, uint64_t *moved);
 /* The same for the folio that page @i of the block is on, all of it. */
 int home_folio(struct mover *mv, uint64_t addr, unsigned i, uint64_t *moved);
+
+/* For these: the claimed @pages, in mv->folios of @dev, stay there, and their claim ends. */
+void stay_on_device(struct mover *mv, struct claim *c, struct device *dev, const struct pageset *pages);
+
+/* ---- from one device to another: onward.c ---- */
+
+enum onward_outcome {
+	ONWARD_NOTHING = 1, /* nothing of it is on @from (any more), or a child borrows from that */
+	ONWARD_NO_ROOM,     /* @to has no folios for it; all of it is where it was */
+};
+
+/*
+ * Moves what of the block at @addr is on @from to @to, in folios as large as they were if @to has such.
+ * @moved: folios by the orders that they have on @to are added here
+ * Return: 0; an outcome above; -errno of a driver: all of it is still on @from.
+ * Context: a library thread. All who waited have been woken.
+ */
+int onward_block(struct mover *mv, uint64_t addr, struct device *from, struct device *to, uint64_t *moved);
+
+/* The same for all blocks that begin in [start, end), until one of them cannot (t->skipped, t->error). */
+void migrate_onward(struct mover *mv, uint64_t start, uint64_t end, struct device *from, struct device *to, struct tally *t);
 
 /* ---- splitting in place: split.c ---- */
 

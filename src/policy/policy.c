@@ -324,6 +324,8 @@ static uint64_t evict(struct policy *p, const struct range *r)
 	}
 	if (!dev)
 		add(&p->full, 1);
+	if (moved)
+		tiers_left(p, r);
 	add(&p->evicted_bytes, moved);
 	add(&p->zero_bytes, gone);
 	add(&p->returned_bytes, t.returned_pages * PAGE_BYTES);
@@ -349,8 +351,11 @@ static uint64_t step(struct policy *p, uint64_t want)
 
 	watch_threads(p->tasks_fd[1], &p->evictor_words);
 	nr = clock_gather(p, want, range, GATHER_MAX);
-	for (unsigned i = 0; i < nr && !atomic_load(&p->stop); i++)
+	for (unsigned i = 0; i < nr && !atomic_load(&p->stop); i++) {
+		tiers_make_room(p, range[i].end - range[i].start);
 		gone += evict(p, &range[i]);
+	}
+	tiers_make_room(p, 0);
 	jobs_call(p->jobs, scrub, NULL);
 	return gone;
 }
@@ -460,6 +465,7 @@ int policy_start(struct policy *p, struct migrator *m, struct jobs *jobs, const 
 		set(n, 0);
 	p->armed = false;
 	p->seen_mapped = p->hand = 0;
+	memset(p->onward_until_ns, 0, sizeof(p->onward_until_ns));
 	set_limit(p, opts->limit_bytes);
 	atomic_store(&p->room, INT64_MAX / 2);
 	atomic_store(&p->stop, false);
@@ -469,6 +475,8 @@ int policy_start(struct policy *p, struct migrator *m, struct jobs *jobs, const 
 		r = tasks_open(&p->tasks_fd[i]);
 	if (!r && !p->heat.root)
 		r = heat_init(&p->heat);
+	if (!r && !p->left.root)
+		r = stamps_init(&p->left);
 	if (!r)
 		r = start_threads(p);
 	if (r) {
@@ -509,5 +517,6 @@ void policy_stats(struct policy *p, struct uhmm_policy_stats *ret)
 	s.returned_bytes = get(&p->returned_bytes);
 	s.busy_device = get(&p->busy_device);
 	s.busy_ns = s.busy_device ? clock_ns() - get(&p->busy_since_ns) : 0;
+	s.onward_bytes = get(&p->onward_bytes);
 	memcpy(ret, &s, s.sz < sizeof(s) ? s.sz : sizeof(s));
 }

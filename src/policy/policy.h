@@ -62,6 +62,7 @@ struct policy {
 	struct space_policy hooks;
 	struct heat heat;
 	struct reach reach;
+	struct stamps left;       /* when the policy last sent something of each block away; used with several devices */
 
 	/* atomic: between the policy's thread and those who wait for room */
 	_Atomic int64_t room;     /* bytes that may still come before somebody looks again */
@@ -80,6 +81,7 @@ struct policy {
 	/* the evictor alone */
 	uint64_t hand;            /* of the clock */
 	uint64_t full_until_ns[UHMM_POLICY_DEVICES_MAX];
+	uint64_t onward_until_ns[UHMM_POLICY_DEVICES_MAX]; /* nothing could move on from it */
 	struct thread_words evictor_words;
 
 	/* the watcher alone */
@@ -95,7 +97,7 @@ struct policy {
 
 	/* atomic, relaxed: counters, the first to the last */
 	_Atomic uint64_t resident, resident_max, rounds, laps, evicted_bytes, zero_bytes, ahead_bytes, returned_bytes, waits, wait_ns,
-		over, stuck, full;
+		over, stuck, onward_bytes, full;
 };
 
 /* @opts: checked; @devices: of @m. @p: zeroed memory of our own, which lives as long as the space. Return: 0 or -errno. */
@@ -128,5 +130,19 @@ bool watch_wants_huge(void *p, uint64_t block);
 
 /* Cold blocks from the hand on, @want bytes of pages in all if there are so many. Return: how many ranges. */
 unsigned clock_gather(struct policy *p, uint64_t want, struct range *ret, unsigned max);
+
+/* ---- tiers.c: who moves on from a device that is not the last. Context of all: the evictor ---- */
+
+/* What of the range was in the program has gone to a device. */
+void tiers_left(struct policy *p, const struct range *r);
+
+/* Before @want bytes go to the first device, and after: each device but the last has room again, if the next ones have. */
+void tiers_make_room(struct policy *p, uint64_t want);
+
+/* The room, in bytes, that is kept on a device of @size bytes. */
+uint64_t tiers_room(uint64_t size);
+
+/* Of the blocks on the device with that index those that have been away the longest, @want bytes. Return: how many ranges. */
+unsigned tiers_gather(struct policy *p, unsigned device, uint64_t want, struct range *ret, unsigned max);
 
 #endif

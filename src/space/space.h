@@ -22,6 +22,7 @@
 #include "space/notify.h"
 
 struct claim;
+#define MAX_DEPARTED 32 /* threads that are between two messages of one mremap */
 #define MAX_CLAIMS 8192 /* 64 workers with two batches of 32 pieces each, and 65 readers with two */
 
 struct space {
@@ -41,6 +42,16 @@ struct space {
 	/* Grows with every unmap and remap event, inside the gate: who armed a range at one value and finds another inside
 	 * the gate may be looking at a different mapping, and arms again. */
 	_Atomic uint64_t event_seq;
+
+	/* mremaps whose own UNMAP of the old place is still to come (fault/events.c). Inside the gate: changed on the side of
+	 * events; movers look whether there are any, and say that none is to come any more */
+	struct {
+		struct departed {
+			uint64_t start, end;
+		} at[MAX_DEPARTED];
+		unsigned nr;
+		atomic_bool over;
+	} departed;
 
 	/* rank SPACE: taken to disarm a range, and (shared use is enough, but it is short) to arm one */
 	struct lock arm_lock;
@@ -134,6 +145,13 @@ static inline void space_changed(struct space *sp, uint64_t start, uint64_t end,
 	if (sp->changed)
 		sp->changed(sp->changed_ctx, start, end, owner);
 	notify_changed(&sp->notifiers, start, end, owner);
+}
+
+/* A MOVE out of the program has succeeded: no message was unread, so no mremap is between its two. Context: inside the gate. */
+static inline void space_no_message_was_unread(struct space *sp)
+{
+	if (sp->departed.nr)
+		atomic_store_explicit(&sp->departed.over, true, memory_order_relaxed);
 }
 
 /* @mode: see uffd_open(). Return: 0 or -errno, nothing left behind; the log has a sentence. */

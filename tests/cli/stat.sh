@@ -52,6 +52,12 @@ print(b[::100000].hex())" >"$tmp/sums" &
     out '^emu:size=1G +'
     out '^faults +[0-9]+, '
     out '^GB/s '
+    until "$UHMM" top -n 1 $pid 2>/dev/null | grep -q 'a character for'; do
+        kill -0 $pid || fail 'the process has ended'
+    done
+    run 0 top -n 1 $pid
+    out '1 emu:size=1G$'
+    out '^ +[#.1]+$'
     run 0 stat --json $pid
     json_lines
     [ "$(field evicted_bytes)" -ge 0 ] || fail 'no bytes'

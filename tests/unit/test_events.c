@@ -313,6 +313,53 @@ static void folios_in_the_way_are_cut_and_freed(void **state)
 	assert_true(at_home(2, 0, 100) && at_home(2, 116, PAGES_PER_BLOCK));
 }
 
+/*
+ * One thread's mremap leaves a place, another's arrives there, and the first one's UNMAP is heard of last: what has arrived was freed, and
+ * the second thread read zeros.
+ */
+static void an_mremaps_own_unmap_does_not_drop_what_has_arrived_since(void **state)
+{
+	(void)state;
+	fill_thp(0);
+	to_device(0, 0, PAGES_PER_BLOCK);
+	fill(1, 0, 20);
+	to_device(1, 0, 20);
+	move_mapping(block(0), block(2), BLOCK_BYTES);
+	apply(UFFD_REMAP, block(0), block(1), block(2));
+	munmap((void *)(uintptr_t)block(0), BLOCK_BYTES);
+	move_mapping(block(1), block(0), BLOCK_BYTES);
+	apply(UFFD_REMAP, block(1), block(2), block(0));
+	apply(UFFD_UNMAP, block(0), block(1), 0); /* of the first */
+	apply(UFFD_UNMAP, block(1), block(2), 0);
+	assert_int_equal(used(), BLOCK_BYTES + 20 * PAGE_BYTES);
+	come_home();
+	assert_true(arrived(0, 0, 2, 0, PAGES_PER_BLOCK));
+	assert_true(arrived(1, 0, 0, 0, 20));
+	/* and the next UNMAP of the place is a real one */
+	to_device(0, 0, 20);
+	apply(UFFD_UNMAP, block(0), block(1), 0);
+	assert_int_equal(used(), 0);
+}
+
+/* No UNMAP comes of it; the one that comes later is the program's, and what is on the device by then must go. */
+static void an_unmap_after_dontunmap_is_the_programs(void **state)
+{
+	(void)state;
+	fill_thp(0);
+	to_device(0, 0, PAGES_PER_BLOCK);
+	assert_int_equal(addr_of(mremap((void *)(uintptr_t)block(0), BLOCK_BYTES, BLOCK_BYTES,
+					MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, (void *)(uintptr_t)block(2))),
+			 block(2));
+	apply(UFFD_REMAP, block(0), block(1), block(2));
+	fill(0, 0, 20);
+	to_device(0, 0, 20);
+	assert_int_equal(used(), BLOCK_BYTES + 20 * PAGE_BYTES);
+	apply(UFFD_UNMAP, block(0), block(1), 0);
+	assert_int_equal(used(), BLOCK_BYTES);
+	come_home();
+	assert_true(arrived(0, 0, 2, 0, PAGES_PER_BLOCK));
+}
+
 static void discarding_a_part_of_a_folio_frees_that(void **state)
 {
 	(void)state;
@@ -459,6 +506,8 @@ int main(void)
 		HUGE(a_block_that_moves_across_blocks_goes_in_what_is_aligned_there),
 		SMALL(folios_move_as_far_as_they_are_aligned),
 		SMALL(folios_in_the_way_are_cut_and_freed),
+		HUGE(an_mremaps_own_unmap_does_not_drop_what_has_arrived_since),
+		HUGE(an_unmap_after_dontunmap_is_the_programs),
 		SMALL(discarding_a_part_of_a_folio_frees_that),
 		HUGE(a_block_moves_into_a_place_that_has_words_for_pages),
 		HUGE(what_was_on_the_device_at_the_new_place_is_freed),
