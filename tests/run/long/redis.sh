@@ -19,6 +19,11 @@ for spec in $devices; do
     up $pid
     cli debug populate 1000000 key 1000 >/dev/null
     before=$(digest)
+    if command -v redis-benchmark >/dev/null; then
+        redis-benchmark -p $port -q -n 100000 -r 1000000 -t get,lrange_100,lpush,sadd >"$tmp/benchmark" || fail 'redis-benchmark failed'
+        cat "$tmp/benchmark"
+        before=$(digest)
+    fi
     cli bgsave >/dev/null
     until cli info persistence | grep -q 'rdb_bgsave_in_progress:0'; do :; done
     [ "$(digest)" = "$before" ] || fail 'the data has changed'
