@@ -7,15 +7,15 @@
 #   LIMIT, SET   MiB (256, 512)   ROUNDS (3)   PROGRAMS (seq block random sort)   DISK: a folder for file: and the swapfile ("" for none)
 #
 # A program's time is that of its uses, without filling its memory; for sort it is all. Each program must write what it writes without a
-# limit. What zram keeps its data in does not count for its control group, while lz4: counts against uhmm's limit: so the
-# programs under swap have more room.
+# limit. What zram keeps its data in does not count for a control group, while lz4: counts against uhmm's limit. So there are two rows of
+# zram: with all of the limit for the program, and ("counted") with as much less as zram needed the last time.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${1:-build}
 uhmm=$PWD/$build/tools/uhmm pattern=$PWD/$build/bench/pattern
 limit=${LIMIT:-256} set=${SET:-512} rounds=${ROUNDS:-3} programs=${PROGRAMS:-seq block random sort} disk=${DISK-/var/tmp}
 tmp=$(mktemp -d) || exit 1
-cage='' swap='' zram=''
+cage='' swap='' zram='' pool=0
 
 say() { echo "run-vs-swap: $*" >&2; }
 quit() { say "$*"; exit 77; }
@@ -101,6 +101,7 @@ measure() {
     file)  caged $((limit + 64)) "$uhmm" run --limit ${limit}M --device "file:$disk/uhmm.%p,size=${set}M" --stats "$tmp/stats" -- \
                "${run[@]}" ;;
     zram|swapfile) caged "$limit" "${run[@]}" ;;
+    counted) caged $((limit - pool)) "${run[@]}" ;;
     esac >"$tmp/out" 2>"$tmp/err" || { say "$name with $how failed"; cat "$tmp/err" >&2; exit 1; }
     t1=$(date +%s%N)
     took=$(sed -n 's/^ns //p' "$tmp/err")
@@ -112,6 +113,11 @@ measure() {
     *) most=$(cat $peak) ;;
     esac
     most=$((most / 1048576))
+    if [ -n "$zram" ]; then
+        pool=$(($(awk '{ print $5 }' /sys/block/zram"$zram"/mm_stat) / 1048576))
+        [ $pool -lt $((limit * 3 / 4)) ] || pool=$((limit * 3 / 4)) # with less it cannot live
+        [ "$how" = zram ] || most=$((most + pool))
+    fi
     cmp -s "$tmp/out" "$tmp/$name.right" || { say "$name with $how: the output differs"; exit 1; }
 }
 
@@ -124,6 +130,11 @@ one() {
 
 median() { sort -n "$1" | sed -n "$((($(wc -l <"$1") + 1) / 2))p"; }
 
+# ratio NAME OURS THEIRS
+ratio() {
+    ratios+=$(printf '%-8s %-4s / %-9s %7.2f' "$1" "$2" "$3" "$(echo "$(median "$tmp/$1.$2") / $(median "$tmp/$1.$3")" | bc -l)")$'\n'
+}
+
 # pairs OURS THEIRS ON
 pairs() {
     local name round
@@ -133,10 +144,13 @@ pairs() {
             "$3" || { swap_off; say "no $2 here"; return; }
             one "$name" "$2"
             swap_off
+            [ "$2" = zram ] || continue
+            "$3" && one "$name" counted
+            swap_off
         done
-        ratios+=$(printf '%-8s %s / %s: %.2f   (%s / plain: %.1f)\n ' "$name" "$1" "$2" \
-            "$(echo "$(median "$tmp/$name.$1") / $(median "$tmp/$name.$2")" | bc -l)" \
-            "$1" "$(echo "$(median "$tmp/$name.$1") / $(median "$tmp/$name.plain")" | bc -l)")$'\n'
+        [ "$2" != zram ] || ratio "$name" "$1" counted
+        ratio "$name" "$1" "$2"
+        ratio "$name" "$1" plain
     done
 }
 
