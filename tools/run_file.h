@@ -41,7 +41,7 @@ struct run_slot {
 	_Atomic uint64_t now_ns;      /* of the monotonic clock, when the figures were written */
 	_Atomic uint64_t began_ns;    /* when the policy began */
 	_Atomic uint64_t limit, resident, resident_max;
-	_Atomic uint64_t evicted, zero, came_home, onward; /* bytes */
+	_Atomic uint64_t evicted, zero, came_home, onward, ahead, returned; /* bytes */
 	_Atomic uint64_t faults, fault_ns_p50, fault_ns_p99, fault_ns_max, lost;
 	_Atomic uint64_t waits, wait_ns, over, stuck, full, laps;
 	_Atomic uint64_t pool, metadata;

@@ -45,7 +45,8 @@ int run_report_json(const struct run_file *f, const struct run_slot *s, char *re
 	const struct { const char *key; const _Atomic uint64_t *value; } field[] = {
 		{ "limit_bytes", &s->limit }, { "resident_bytes", &s->resident }, { "resident_max_bytes", &s->resident_max },
 		{ "pool_bytes", &s->pool }, { "metadata_bytes", &s->metadata },
-		{ "evicted_bytes", &s->evicted }, { "zero_bytes", &s->zero }, { "onward_bytes", &s->onward }, { "home_bytes", &s->came_home },
+		{ "evicted_bytes", &s->evicted }, { "zero_bytes", &s->zero }, { "onward_bytes", &s->onward },
+		{ "home_bytes", &s->came_home }, { "ahead_bytes", &s->ahead }, { "returned_bytes", &s->returned },
 		{ "faults", &s->faults }, { "fault_ns_p50", &s->fault_ns_p50 }, { "fault_ns_p99", &s->fault_ns_p99 },
 		{ "fault_ns_max", &s->fault_ns_max }, { "lost_pages", &s->lost },
 		{ "waits", &s->waits }, { "wait_ns", &s->wait_ns }, { "over", &s->over }, { "stuck", &s->stuck },

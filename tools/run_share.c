@@ -89,6 +89,8 @@ static void tell_policy(struct run_slot *slot, const struct uhmm_policy_stats *n
 	run_put(&slot->evicted, now->evicted_bytes);
 	run_put(&slot->zero, now->zero_bytes);
 	run_put(&slot->onward, now->onward_bytes);
+	run_put(&slot->ahead, now->ahead_bytes);
+	run_put(&slot->returned, now->returned_bytes);
 	run_put(&slot->waits, now->waits);
 	run_put(&slot->wait_ns, now->wait_ns);
 	run_put(&slot->over, now->over);

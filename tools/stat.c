@@ -84,6 +84,8 @@ static void print_text(const struct run_file *f, const struct run_slot *s)
 	if (f->nr_devices > 1)
 		line("moved on", run_get(&s->onward));
 	line("come back", run_get(&s->came_home));
+	line("called ahead", run_get(&s->ahead));
+	line("wanted as it left", run_get(&s->returned));
 	printf("%-22s %llu, %.0f a second; %.1f us (p50), %.1f us (p99)\n", "faults", (unsigned long long)run_get(&s->faults),
 	       (double)run_get(&s->faults) / seconds, (double)run_get(&s->fault_ns_p50) / 1e3, (double)run_get(&s->fault_ns_p99) / 1e3);
 	printf("%-22s %.3f out, %.3f in, over %.1f s\n", "GB/s", (double)run_get(&s->evicted) / seconds / 1e9,
