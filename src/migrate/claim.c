@@ -272,26 +272,12 @@ bool claim_empty(const struct claim *c)
 	return !c->whole && pageset_empty(&c->mine);
 }
 
-/* ---- what mremap does to a claim ---- */
+/* ---- looking, and ending ---- */
 
 struct claim *claim_of(struct space *sp, struct entry e)
 {
 	return atomic_load(&sp->claims[token_slot(entry_token(e))]);
 }
-
-void claim_page_moved(struct claim *c, unsigned i, uint64_t to)
-{
-	pageset_add(&c->moved, i);
-	c->at[i] = to;
-}
-
-void claim_block_moved(struct claim *c, uint64_t to, struct entry_slot *block)
-{
-	c->addr = to;
-	c->block = block;
-}
-
-/* ---- looking, and ending ---- */
 
 static bool enter_if_outside(struct claim *c)
 {

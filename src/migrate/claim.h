@@ -88,8 +88,16 @@ uint64_t claim_address(const struct claim *c, unsigned i);
 /* For events, and for fault threads that hold the lock of its block: the claim that @e, a MIGRATING word, belongs to. */
 struct claim *claim_of(struct space *sp, struct entry e);
 /* mremap has taken page @i, or the whole block, to @to. The words are the caller's business. */
-void claim_page_moved(struct claim *c, unsigned i, uint64_t to);
-void claim_block_moved(struct claim *c, uint64_t to, struct entry_slot *block);
+static inline void claim_page_moved(struct claim *c, unsigned i, uint64_t to)
+{
+	pageset_add(&c->moved, i);
+	c->at[i] = to;
+}
+static inline void claim_block_moved(struct claim *c, uint64_t to, struct entry_slot *block)
+{
+	c->addr = to;
+	c->block = block;
+}
 
 /* Makes each page its own, so that they can be ended one by one. Return: 0 or -ENOMEM, nothing changed. */
 int claim_split(struct claim *c);

@@ -63,7 +63,7 @@ static void ring(_Atomic uint32_t *word)
 
 /* ---- the door ---- */
 
-static bool take_room(struct policy *p, uint64_t bytes)
+bool policy_take_room(struct policy *p, uint64_t bytes)
 {
 	if (atomic_fetch_sub(&p->room, (int64_t)bytes) >= (int64_t)bytes)
 		return true;
@@ -74,7 +74,7 @@ static bool take_room(struct policy *p, uint64_t bytes)
 static bool may_grow(struct policy *p, uint64_t bytes)
 {
 	/* a recycled THP will be taken: the process holds it already */
-	return take_room(p, bytes) || (bytes == BLOCK_BYTES && staging_pool_bytes(&p->m->staging));
+	return policy_take_room(p, bytes) || (bytes == BLOCK_BYTES && staging_pool_bytes(&p->m->staging));
 }
 
 static void admit(void *ctx, uint64_t bytes)
@@ -101,62 +101,6 @@ static void admit(void *ctx, uint64_t bytes)
 	}
 	atomic_fetch_sub(&p->nr_waiting, 1);
 	add(&p->wait_ns, clock_ns() - began);
-}
-
-/* ---- what comes home ---- */
-
-static bool is_away(struct policy *p, uint64_t addr)
-{
-	return entry_state(table_peek(&p->sp->table, addr)) == ENTRY_DEVICE;
-}
-
-/* The next blocks of a sequential reader, by workers, if they find room: nobody waits for it yet. */
-static void fetch_ahead(struct policy *p, const struct window *w)
-{
-	for (uint64_t at = w->ahead_start; at < w->ahead_end; at += BLOCK_BYTES) {
-		if (!is_away(p, at) && !is_away(p, at + BLOCK_BYTES / 2) && !is_away(p, at + BLOCK_BYTES - PAGE_BYTES))
-			continue;
-		if (!take_room(p, BLOCK_BYTES))
-			return;
-		/* it is to stay until it has been read */
-		heat_warm(&p->heat, at, 1, HEAT_MAX);
-		if (jobs_post(p->jobs, JOB_TO_SYSTEM, at, at + BLOCK_BYTES, NULL))
-			return;
-		add(&p->ahead_bytes, BLOCK_BYTES);
-	}
-}
-
-static void reach(void *ctx, uint64_t addr, unsigned *ret_first, unsigned *ret_end)
-{
-	struct policy *p = ctx;
-	struct window w;
-
-	reach_touched(&p->reach, addr, &w);
-	if (w.end - w.first == PAGES_PER_BLOCK)
-		heat_dense(&p->heat, addr);
-	else if (atomic_load(&p->room) > (int64_t)(get(&p->high) / 4) || heat_take_dense(&p->heat, addr))
-		reach_whole(&p->reach, addr, &w);
-	fetch_ahead(p, &w);
-	*ret_first = w.first;
-	*ret_end = w.end;
-}
-
-static void met(void *ctx, uint64_t addr)
-{
-	struct policy *p = ctx;
-	struct window w;
-
-	heat_warm(&p->heat, addr, 1, HEAT_MAX); /* if it was about to leave, that was a mistake */
-	reach_met(&p->reach, addr, &w);
-	fetch_ahead(p, &w);
-}
-
-/* Who was missed often may stay longer; but pages that come one by one do not add up. */
-static void arrived(void *ctx, uint64_t addr, unsigned pages)
-{
-	struct policy *p = ctx;
-
-	heat_warm(&p->heat, addr, 1, pages == PAGES_PER_BLOCK ? HEAT_MAX : HEAT_WARM);
 }
 
 /* ---- looking ---- */
@@ -458,8 +402,8 @@ int policy_start(struct policy *p, struct migrator *m, struct jobs *jobs, const 
 	p->main_stack = getauxval(AT_RANDOM);
 	watch_libraries(p);
 	staging_shrink_pool(&m->staging, opts->limit_bytes / POOL_SHARE);
-	p->hooks = (struct space_policy){ .admit = admit, .wants_huge = watch_wants_huge, .reach = reach, .met = met,
-					.arrived = arrived, .ctx = p };
+	p->hooks = (struct space_policy){ .admit = admit, .wants_huge = watch_wants_huge, .reach = touch_reach, .met = touch_met,
+					.arrived = touch_arrived, .ctx = p };
 	p->rss_fd = p->tasks_fd[0] = p->tasks_fd[1] = -1;
 	for (_Atomic uint64_t *n = &p->resident; n <= &p->full; n++)
 		set(n, 0);

@@ -107,6 +107,15 @@ int policy_start(struct policy *p, struct migrator *m, struct jobs *jobs, const 
 void policy_stop(struct policy *p);
 void policy_stats(struct policy *p, struct uhmm_policy_stats *ret);
 
+/* Is there room for so much more? Then it is taken. Context: any thread. */
+bool policy_take_room(struct policy *p, uint64_t bytes);
+
+/* ---- touch.c: the hooks of struct space_policy about pages that are away ---- */
+
+void touch_reach(void *ctx, uint64_t addr, unsigned *ret_first, unsigned *ret_end);
+void touch_met(void *ctx, uint64_t addr);
+void touch_arrived(void *ctx, uint64_t addr, unsigned pages);
+
 /* ---- watch.c: the program's mappings ---- */
 
 /* What counts against the limit now. Return: 0 or -errno. */
