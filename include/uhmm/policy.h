@@ -64,7 +64,7 @@ typedef uint64_t uhmm_policy_round_fn(void *ctx, const struct uhmm_policy_stats 
 struct uhmm_policy_opts {
 	size_t sz;                           /* sizeof(struct uhmm_policy_opts) */
 	uint64_t limit_bytes;                /* UHMM_POLICY_LIMIT_MIN and more */
-	struct uhmm_device *const *devices;  /* the first takes what leaves; as it fills, what has been away longest moves on to the second, ... */
+	struct uhmm_device *const *devices;  /* the first takes what leaves; from there it moves on to the second, ... */
 	unsigned nr_devices;                 /* 1..UHMM_POLICY_DEVICES_MAX */
 	uint32_t flags;                      /* UHMM_POLICY_* */
 	uhmm_policy_round_fn *round;         /* or NULL */

@@ -8,8 +8,8 @@
  *           have read this. Folios are freed; pages that Linux has are marked ZAP: until they have vanished nobody may
  *           take them out of the page table, or they would escape the discard and come back later.
  *   REMAP   mremap: what is known of the old place is known of the new one. An UNMAP of the old place follows, unless it was
- *           MREMAP_DONTUNMAP. It tells nothing new, and by then another thread's mremap may have put pages down there, and have been
- *           heard of: so it is recognized and passed over.
+ *           MREMAP_DONTUNMAP. It tells nothing new, and by then another thread's mremap may have put pages down there, and
+ *           have been heard of: so it is recognized and passed over.
  *   FORK    a child has all that the program has: birth.c
  *
  * A part of a block splits it, and a part of a folio the folio, into the largest that hold; the device hears of it. A page in
@@ -320,8 +320,9 @@ static void departs(struct space *sp, uint64_t start, uint64_t end)
 }
 
 /*
- * Is this the UNMAP that was to come? From before the REMAP was announced until this UNMAP has been read no MOVE succeeds. So when one has
- * succeeded nothing is to come any more; and only then can a place that was left with MREMAP_DONTUNMAP have pages on a device again.
+ * Is this the UNMAP that was to come? From before the REMAP was announced until this UNMAP has been read no MOVE and no COPY succeeds. So
+ * when one has succeeded nothing is to come any more; and only then can a place that was left with MREMAP_DONTUNMAP have pages
+ * on a device again, unless mremap brings some, which unmaps the place before.
  */
 static bool was_to_come(struct space *sp, uint64_t start, uint64_t end)
 {

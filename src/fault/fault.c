@@ -3,7 +3,7 @@
  * A CPU has touched a page that is not there:
  *
  *   1 look the page up                     table
- *   2 on a device: bring it home           migrate/home.c
+ *   2 on a device: bring it home           migrate/home.c; its folio, or below a limit as much as policy/reach.c says
  *     on its way:  say that somebody waits, and forget it: who moves it wakes the toucher
  *     in Linux's hands: a hole of watched memory: fill it, as the kernel would have
  *   3 the toucher goes on: installing wakes it

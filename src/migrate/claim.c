@@ -131,7 +131,8 @@ static int claim_system_locked(struct claim *c, unsigned first, unsigned end, st
 	e = entry_get(c->block);
 	*ret_zap = is_zapped(e);
 	if (entry_state(e) == ENTRY_SYSTEM && !*ret_zap) {
-		if (first == 0 && end == PAGES_PER_BLOCK) {
+		/* not in a second round: mremap may have taken along what the first one claimed */
+		if (first == 0 && end == PAGES_PER_BLOCK && claim_empty(c)) {
 			entry_set(c->block, entry_migrating(c->token));
 			c->whole = true;
 			c->mine = pageset_all;
@@ -351,12 +352,13 @@ void claim_look(struct claim *c, struct pageset *ret_dead)
 
 void claim_wanted(struct claim *c, struct pageset *ret)
 {
-	struct entry_slot *b = c->block, *s;
+	struct entry_slot *b, *s;
 
 	memset(ret, 0, sizeof(*ret));
 	if (!atomic_load_explicit(&c->wanted, memory_order_relaxed))
 		return;
-	claim_enter(c); /* what an event takes along is not looked for */
+	claim_enter(c); /* an event may have moved the block */
+	b = c->block;
 	block_lock(b);
 	look_whole_locked(c);
 	if (c->whole) {

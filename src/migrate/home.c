@@ -7,7 +7,8 @@
  * write, MOVE is refused: there UFFDIO_COPY makes base pages of the THP's bytes, and a collapse makes one THP of those. Without
  * a THP, and for smaller folios, the bytes pass through the mover's bounce buffer and UFFDIO_COPY makes base pages of them.
  *
- * A folio comes as a whole, also when only one page of it was touched. Only a range that cuts it splits it.
+ * A folio comes as a whole, also when only one page of it was touched. Only a range that cuts it splits it: one that was asked for, or
+ * one that a policy has said for a touch (come_home() in fault/fault.c).
  *
  * Until the bytes are in the program the folio keeps them, so whatever fails, the claim ends as DEVICE again.
  */

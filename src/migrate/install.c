@@ -297,6 +297,7 @@ static bool try_run(struct home *h)
 		r = uffd_copy(u, at, (void *)(uintptr_t)from, (uint64_t)(end - first) * PAGE_BYTES, UFFD_DONTWAKE, &done);
 	if (!done)
 		return refused(h, first, end, r);
+	space_no_message_was_unread(h->c->sp);
 	if (h->c->whole && done < BLOCK_BYTES)
 		while (claim_split(h->c))
 			sched_yield();

@@ -3,8 +3,9 @@
 #define POLICY_HEAT_H
 
 /*
- * One byte for each block of the program: how many laps of the clock's hand it may stay, and whether it is used as a whole. Written by fault threads when a block
- * comes, and by the policy's thread when the hand passes; a lost update is a lap more or less.
+ * One byte for each block of the program: how many laps of the clock's hand it may stay, and whether it is used as a whole.
+ * Written by fault threads when a block comes, and by the policy's thread when the hand passes; a lost update is a lap or a
+ * fetched block more or less.
  */
 
 #include <stdatomic.h>

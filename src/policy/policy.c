@@ -9,6 +9,8 @@
  * watcher look after each step. They are two threads because a step may take as long as a device does, and a program that maps new
  * memory meanwhile must be found out.
  *
+ * What fault threads ask about pages that are away is in touch.c; what moves on between several devices, in tiers.c.
+ *
  * No lock is taken: who waits holds nothing, and what he waits for needs workers and the pump only, never another fault
  * thread. When nothing can leave - everything is pinned, the devices are full - nobody waits: the touch is let through and
  * counted, and the kernel decides as it does without us.
@@ -34,7 +36,7 @@
 
 #define GROWTH_BYTES_NS 8           /* clearing and filling memory: what two CPUs reach at most */
 #define LOOK_MIN_NS     (1 * MS)
-#define LOOK_ARMED_NS   (4 * MS)    /* growth asks at the door: only new mappings are found by looking, after LOOK_MIN_NS if more come */
+#define LOOK_ARMED_NS   (4 * MS)    /* growth asks at the door: only new mappings are found by looking. Sooner while more come */
 #define LOOK_MAX_NS     (20 * MS)
 #define LOOK_SHARE      10          /* the watcher sleeps so many times as long as it looks */
 #define WAIT_NS         (20 * MS)   /* one sleep at the door */

@@ -90,7 +90,7 @@ struct space_policy {
 	void (*admit)(void *ctx, uint64_t bytes);
 	/* Shall a block of nothing be filled as one THP? Its own advice says no more than that it may. */
 	bool (*wants_huge)(void *ctx, uint64_t block);
-	/* The page at @addr is on a device and has been touched: which pages of its block come home with it, [*ret_first, *ret_end). */
+	/* The page at @addr is on a device and has been touched: pages [*ret_first, *ret_end) of its block come home with it. */
 	void (*reach)(void *ctx, uint64_t addr, unsigned *ret_first, unsigned *ret_end);
 	/* It has been touched while it is on its way. */
 	void (*met)(void *ctx, uint64_t addr);
@@ -147,7 +147,7 @@ static inline void space_changed(struct space *sp, uint64_t start, uint64_t end,
 	notify_changed(&sp->notifiers, start, end, owner);
 }
 
-/* A MOVE out of the program has succeeded: no message was unread, so no mremap is between its two. Context: inside the gate. */
+/* A MOVE or a COPY has succeeded: no message was unread, so no mremap is between its two. Context: inside the gate. */
 static inline void space_no_message_was_unread(struct space *sp)
 {
 	if (sp->departed.nr)

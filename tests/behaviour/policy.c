@@ -133,8 +133,8 @@ static void threads_together_stay_below(void **state)
 }
 
 /*
- * Blocks that are leaving are touched: some of those come back from staging. It is a race which, so it is tried until one has; that none ever
- * does is what this would notice.
+ * Blocks that are leaving are touched: some of those come back from staging. It is a race which, so it is tried until one has; that
+ * none ever does is what this would notice.
  */
 static void what_is_touched_while_it_leaves_comes_back(void **state)
 {

@@ -360,6 +360,73 @@ static void an_unmap_after_dontunmap_is_the_programs(void **state)
 	assert_true(arrived(0, 0, 2, 0, PAGES_PER_BLOCK));
 }
 
+/* As above, where nothing is ever taken out of the program any more, as in a child: what comes home shows it, too. */
+static void what_comes_home_shows_that_no_unmap_is_to_come(void **state)
+{
+	(void)state;
+	fill_thp(0);
+	to_device(0, 0, PAGES_PER_BLOCK);
+	fill(1, 0, 20);
+	to_device(1, 0, 20);
+	assert_int_equal(addr_of(mremap((void *)(uintptr_t)block(0), BLOCK_BYTES, BLOCK_BYTES,
+					MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, (void *)(uintptr_t)block(2))),
+			 block(2));
+	apply(UFFD_REMAP, block(0), block(1), block(2));
+	assert_int_equal(sp.departed.nr, 1);
+	migrate_to_system(&mv, block(2), block(3), NULL, &t);
+	move_mapping(block(1), block(0), BLOCK_BYTES);
+	apply(UFFD_REMAP, block(1), block(2), block(0));
+	assert_int_equal(sp.departed.nr, 1); /* of this one */
+	apply(UFFD_UNMAP, block(1), block(2), 0);
+	assert_int_equal(used(), 20 * PAGE_BYTES);
+	apply(UFFD_UNMAP, block(0), block(1), 0); /* the program's */
+	assert_int_equal(used(), 0);
+}
+
+static struct {
+	struct claim claim;
+	atomic_bool done;
+} claimer;
+
+static void *claim_run(void *arg)
+{
+	struct claim_misses misses;
+
+	(void)arg;
+	(void)claim_system(&claimer.claim, &sp, block(0), 0, PAGES_PER_BLOCK, &misses);
+	atomic_store(&claimer.done, true);
+	return NULL;
+}
+
+/*
+ * A page about to be discarded makes the claimer look a second time. When mremap has taken along what it had, the block is one word again:
+ * claiming that as a whole made the claimer forget it, and the word stayed MIGRATING for ever.
+ */
+static void a_second_look_does_not_claim_a_block_whose_pages_have_left(void **state)
+{
+	struct pageset all;
+	pthread_t id;
+
+	(void)state;
+	fill(0, 0, PAGES_PER_BLOCK);
+	apply(UFFD_REMOVE, page(0, 7), page(0, 8), 0);
+	gate_enter(&sp.gate, GATE_EVENTS);
+	id = spawn(claim_run, NULL);
+	while (entry_state(entry_at(0, 8)) != ENTRY_MIGRATING || entry_state(entry_at(0, PAGES_PER_BLOCK - 1)) != ENTRY_MIGRATING)
+		sched_yield();
+	/* the claimer waits at the gate before its second look */
+	event_apply(&reader, &(struct uffd_message){ .kind = UFFD_REMAP, .start = block(0), .end = block(1), .to = page(2, 1) });
+	gate_leave(&sp.gate, GATE_EVENTS);
+	pthread_join(id, NULL);
+	assert_true(atomic_load(&claimer.done) && !claimer.claim.whole);
+	all = claimer.claim.mine;
+	(void)claim_end_system(&claimer.claim, &all, false);
+	assert_true(claim_empty(&claimer.claim));
+	for (unsigned b = 0; b < NR_BLOCKS; b++)
+		for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
+			assert_int_equal(entry_state(entry_at(b, i)), ENTRY_SYSTEM);
+}
+
 static void discarding_a_part_of_a_folio_frees_that(void **state)
 {
 	(void)state;
@@ -508,6 +575,8 @@ int main(void)
 		SMALL(folios_in_the_way_are_cut_and_freed),
 		HUGE(an_mremaps_own_unmap_does_not_drop_what_has_arrived_since),
 		HUGE(an_unmap_after_dontunmap_is_the_programs),
+		HUGE(what_comes_home_shows_that_no_unmap_is_to_come),
+		SMALL(a_second_look_does_not_claim_a_block_whose_pages_have_left),
 		SMALL(discarding_a_part_of_a_folio_frees_that),
 		HUGE(a_block_moves_into_a_place_that_has_words_for_pages),
 		HUGE(what_was_on_the_device_at_the_new_place_is_freed),

@@ -162,6 +162,7 @@ static inline int start_case(bool huge)
 {
 	(void)reset(NULL);
 	memset(&sp.counters, 0, sizeof(sp.counters));
+	memset(&sp.departed, 0, sizeof(sp.departed));
 	memset(&t, 0, sizeof(t));
 	memset(&pc, 0, sizeof(pc));
 	memset(&mig, 0, sizeof(mig));
