@@ -259,6 +259,16 @@ static void reset(struct run_slot *s)
 	atomic_store(&s->born, born((pid_t)pid));
 }
 
+/* Who is just taking a slot has not said yet when it was born, and is not dead for that. */
+void run_slot_clear(struct run_slot *s)
+{
+	int64_t pid = atomic_load(&s->pid);
+	uint64_t then = atomic_load(&s->born);
+
+	if (pid && then && pid == atomic_load(&s->pid) && !run_slot_lives(s) && atomic_compare_exchange_strong(&s->born, &then, 0))
+		(void)atomic_compare_exchange_strong(&s->pid, &pid, 0);
+}
+
 struct run_slot *run_slot_take(struct run_file *f)
 {
 	int64_t me = getpid();
@@ -271,10 +281,11 @@ struct run_slot *run_slot_take(struct run_file *f)
 	for (unsigned round = 0; round < 2; round++)
 		for (unsigned i = 0; i < RUN_SLOTS; i++) {
 			struct run_slot *s = &f->slot[i];
-			int64_t now = atomic_load(&s->pid);
+			int64_t none = 0;
 
-			/* in the second round what the dead have left is taken */
-			if ((now && (!round || run_slot_lives(s))) || !atomic_compare_exchange_strong(&s->pid, &now, me))
+			if (round) /* what the dead have left */
+				run_slot_clear(s);
+			if (!atomic_compare_exchange_strong(&s->pid, &none, me))
 				continue;
 			reset(s);
 			return s;
@@ -285,6 +296,7 @@ struct run_slot *run_slot_take(struct run_file *f)
 bool run_slot_drop(struct run_file *f, struct run_slot *s)
 {
 	atomic_store(&s->resident, 0);
+	atomic_store(&s->born, 0);
 	atomic_store(&s->pid, 0);
 	for (unsigned i = 0; i < RUN_SLOTS; i++)
 		if (run_slot_lives(&f->slot[i]))

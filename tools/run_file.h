@@ -36,7 +36,8 @@
 /* All atomic, relaxed, written by its process alone. */
 struct run_slot {
 	_Atomic int64_t pid;          /* 0: free. Taken with a compare-and-exchange */
-	_Atomic uint64_t born;        /* start of the process in clock ticks (/proc/PID/stat): tells a pid that came again */
+	/* start of the process in clock ticks (/proc/PID/stat): tells a pid that came again. 0: free, or somebody is just taking it */
+	_Atomic uint64_t born;
 	_Atomic uint64_t managed;     /* 1: a policy is at work; 0: it has not been needed so far; 2: it could not be had */
 	_Atomic uint64_t now_ns;      /* of the monotonic clock, when the figures were written */
 	_Atomic uint64_t began_ns;    /* when the policy began */
@@ -86,6 +87,9 @@ bool run_slot_lives(struct run_slot *s);
 struct run_slot *run_slot_take(struct run_file *f);
 /* Gives it back. Return: nobody has a slot any more. */
 bool run_slot_drop(struct run_file *f, struct run_slot *s);
+
+/* Frees the slot if its process has ended without a word. */
+void run_slot_clear(struct run_slot *s);
 
 /* The directories in which run files may lie; NULL after the last. */
 const char *run_file_dir(unsigned n);

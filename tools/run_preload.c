@@ -7,18 +7,25 @@
  * From then on the library's own threads do everything, and call back here to share out the limit (run_share.c). The thread sleeps
  * for good: if it ended, malloc would hand its arena on to a thread of the program, and what a driver may have in it could leave.
  *
+ * A program may close every descriptor it has not opened itself: then the kernel would take userfaultfd's end for the end of all
+ * watching, and what is away would read as zeros. So that thread, and with it all that it starts, has a table of descriptors of its
+ * own, which the program cannot reach, does not share, and hands on to no child.
+ *
  * What a forked child shares with its parent cannot leave, and a child that is going to exec soon needs nothing: so a child of
  * fork is left alone as long as its parent lives. When the parent has ended - the child is a daemon - it is watched as if it had
  * been started anew.
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,19 +37,35 @@
 #define MIB (UINT64_C(1) << 20)
 
 static struct run_file *file;
+static pid_t self_pid;
 static pid_t parent_at_fork;   /* in a child of fork; else 0 */
 
 /* ---- what is said ---- */
 
+/* What the program has as its standard error now: the threads here have another table of descriptors. */
+static int program_stderr(void)
+{
+	int process = (int)syscall(SYS_pidfd_open, getpid(), 0), fd = -1;
+
+	if (process >= 0) {
+		fd = (int)syscall(SYS_pidfd_getfd, process, STDERR_FILENO, 0);
+		close(process);
+	}
+	return fd;
+}
+
 static void hear(void *ctx, enum uhmm_log_level level, const char *message)
 {
 	char line[600];
-	int n = snprintf(line, sizeof(line), "uhmm: %.500s\n", message);
-	ssize_t written = write(STDERR_FILENO, line, (size_t)n);
+	int n = snprintf(line, sizeof(line), "uhmm: %.500s\n", message), before = errno, fd = program_stderr();
+	ssize_t written = write(fd >= 0 ? fd : STDERR_FILENO, line, (size_t)n);
 
 	(void)ctx;
 	(void)level;
 	(void)written;
+	if (fd >= 0)
+		close(fd);
+	errno = before;
 }
 
 static void say_why(const char *what, int r)
@@ -115,11 +138,31 @@ static bool is_alone(void)
 	return !parent_at_fork || getppid() != parent_at_fork;
 }
 
+/* From here on this thread, and those that it starts, share no descriptors with the program. */
+static void part_with_descriptors(void)
+{
+	if (syscall(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE))
+		return; /* forbidden (seccomp): then a program must not close what is not its own */
+	/* 0 to 2 mean something to those who open a file and to those who speak */
+	for (int fd = 0; fd <= STDERR_FILENO;) {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (fd < 0 || fd == STDERR_FILENO)
+			break;
+	}
+}
+
 static void *wait_for_growth(void *arg)
 {
 	struct run_share *share = arg;
 	uint64_t resident;
 
+	part_with_descriptors();
+	if (run_share_watch(share)) {
+		say_why("/proc/self/statm cannot be opened", -errno);
+		atomic_store(&share->slot->managed, 2);
+		for (;;)
+			pause();
+	}
 	for (;;) {
 		struct timespec pause = { .tv_nsec = 20000000 };
 
@@ -148,23 +191,31 @@ static void watch(void)
 	pthread_t thread;
 	sigset_t all, before;
 	pthread_attr_t attr;
+	int r;
 
-	if (!share)
-		return; /* more processes than slots: this one is not limited */
+	if (!share) {
+		say_why("there are more processes than uhmm run can look after", -ENOSPC);
+		return;
+	}
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attr, 256 << 10);
 	/* signals are for the program's own threads */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	(void)pthread_create(&thread, &attr, wait_for_growth, share);
+	r = pthread_create(&thread, &attr, wait_for_growth, share);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attr);
+	if (r) {
+		say_why("a thread cannot be started", -r);
+		atomic_store(&share->slot->managed, 2);
+	}
 }
 
 static void in_child(void)
 {
-	parent_at_fork = getppid();
+	parent_at_fork = self_pid; /* not getppid(): it may have ended by now */
+	self_pid = getpid();
 	run_share_forget();
 	watch();
 }
@@ -178,6 +229,7 @@ __attribute__((constructor)) static void begin(void)
 	file = run_file_open(path, true);
 	if (!file)
 		return;
+	self_pid = getpid();
 	uhmm_log_set(hear, NULL, file->flags & RUN_VERBOSE ? UHMM_LOG_WARN : UHMM_LOG_ERROR);
 	run_calls_advise_huge(!(file->flags & RUN_NOT_HUGE));
 	pthread_atfork(NULL, NULL, in_child);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/run_report.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -70,14 +71,28 @@ int run_report_json(const struct run_file *f, const struct run_slot *s, char *re
 	return (int)t.len;
 }
 
-static void write_all(int fd, const char *text, size_t len)
+/* Return: 0 or -1 with errno. */
+static int write_all(int fd, const char *text, size_t len)
 {
-	ssize_t n;
+	while (len) {
+		ssize_t n = write(fd, text, len);
 
-	while (len && (n = write(fd, text, len)) > 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
 		text += n;
 		len -= (size_t)n;
 	}
+	return 0;
+}
+
+static void say_not_written(const char *path)
+{
+	char line[600];
+	int n = snprintf(line, sizeof(line), "uhmm: the figures cannot be written to %.400s: %s\n", path, strerrordesc_np(errno));
+
+	(void)write_all(STDERR_FILENO, line, (size_t)n);
 }
 
 static void say_summary(const struct run_slot *s)
@@ -92,23 +107,26 @@ static void say_summary(const struct run_slot *s)
 			 (unsigned long long)run_get(&s->fault_ns_p99) / 1000, (unsigned long long)run_get(&s->waits),
 			 (double)run_get(&s->wait_ns) / 1e9, (unsigned long long)run_get(&s->over));
 
-	write_all(STDERR_FILENO, line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
+	(void)write_all(STDERR_FILENO, line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
 }
 
 void run_report_end(const struct run_file *f, const struct run_slot *s)
 {
 	char text[8192];
-	int fd, n;
+	int fd, n, r;
 
 	if (f->flags & RUN_VERBOSE && run_get(&s->managed) == 1)
 		say_summary(s);
 	if (!*f->stats_path || f->pid != getpid())
 		return;
-	fd = open(f->stats_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	n = run_report_json(f, s, text, sizeof(text) - 1);
-	if (fd < 0 || n < 0 || (size_t)n >= sizeof(text) - 1)
+	if (n < 0 || (size_t)n >= sizeof(text) - 1)
 		return;
 	text[n] = '\n';
-	write_all(fd, text, (size_t)n + 1);
-	close(fd);
+	fd = open(f->stats_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	r = fd < 0 ? -1 : write_all(fd, text, (size_t)n + 1);
+	if (fd >= 0 && close(fd))
+		r = -1;
+	if (r)
+		say_not_written(f->stats_path);
 }

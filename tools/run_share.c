@@ -39,11 +39,8 @@ struct run_share *run_share_make(struct run_file *file)
 	if (s == MAP_FAILED)
 		return NULL;
 	s->file = file;
-	s->statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-	s->slot = s->statm < 0 ? NULL : run_slot_take(file);
+	s->slot = run_slot_take(file);
 	if (!s->slot) {
-		if (s->statm >= 0)
-			close(s->statm);
 		munmap(s, sizeof(*s));
 		return NULL;
 	}
@@ -57,9 +54,14 @@ void run_share_forget(void)
 {
 	if (!self)
 		return;
-	close(self->statm);
 	munmap(self, sizeof(*self));
 	self = NULL;
+}
+
+int run_share_watch(struct run_share *s)
+{
+	s->statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	return s->statm < 0 ? -1 : 0;
 }
 
 uint64_t run_share_tell(struct run_share *s)
@@ -130,13 +132,9 @@ static void tell_all(struct run_share *s)
 /* Those that have died without a word hold nothing. */
 static void check_others(struct run_share *s)
 {
-	for (unsigned i = 0; i < RUN_SLOTS; i++) {
-		struct run_slot *other = &s->file->slot[i];
-		int64_t pid = atomic_load(&other->pid);
-
-		if (pid && other != s->slot && !run_slot_lives(other))
-			(void)atomic_compare_exchange_strong(&other->pid, &pid, 0);
-	}
+	for (unsigned i = 0; i < RUN_SLOTS; i++)
+		if (&s->file->slot[i] != s->slot)
+			run_slot_clear(&s->file->slot[i]);
 }
 
 static uint64_t share_of(struct run_share *s, uint64_t mine)

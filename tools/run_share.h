@@ -25,6 +25,9 @@ struct run_share *run_share_make(struct run_file *file);
 /* In a child of fork: all of it is the parent's. */
 void run_share_forget(void);
 
+/* By the thread that is going to look, which may have descriptors of its own, before it does. Return: 0, or -1 with errno. */
+int run_share_watch(struct run_share *s);
+
 /* Before there is a policy: how much private memory this process has, told to the others too. */
 uint64_t run_share_tell(struct run_share *s);
 

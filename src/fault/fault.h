@@ -40,6 +40,7 @@ struct faults {
 
 	/* atomic: descriptors that are good for nothing, or -1: one is given up when a fork event cannot be read without */
 	_Atomic int spare[NR_SPARES];
+	_Atomic pid_t tid;        /* of a thread that has them; 0 while none runs */
 };
 
 /* Starts the threads. Return: 0 or -errno. */
@@ -47,10 +48,10 @@ int faults_init(struct faults *f, struct migrator *m, unsigned nr_readers);
 /* Nothing may be away any more. */
 void faults_fini(struct faults *f);
 
-/* Has spare descriptors again, if there are any. Context: any thread. */
+/* Has spare descriptors again, if there are any. Context: any thread; does nothing in one with another table of descriptors. */
 void faults_refill_spares(struct faults *f);
 
-/* Closes one. Return: there was one. Context: any thread. */
+/* Closes one. Return: there was one. Context: likewise. */
 bool faults_give_up_spare(struct faults *f);
 
 /* As uffd_read(), of the program's or a child's. A fork event that finds no descriptor takes a spare one's place. */

@@ -35,6 +35,14 @@ static void count_event(struct counters *n, enum uffd_kind kind)
 	counter_add(kind == UFFD_REMOVE ? &n->events_remove : kind == UFFD_UNMAP ? &n->events_unmap : &n->events_remap, 1);
 }
 
+/* The program's threads need not have the descriptors that ours have: whoever opened the space may have parted with theirs. */
+static bool has_spares(struct faults *f)
+{
+	pid_t tid = atomic_load(&f->tid);
+
+	return !tid || thread_shares_descriptors(tid);
+}
+
 void faults_refill_spares(struct faults *f)
 {
 	for (unsigned i = 0; i < NR_SPARES; i++) {
@@ -42,6 +50,8 @@ void faults_refill_spares(struct faults *f)
 
 		if (atomic_load(&f->spare[i]) >= 0)
 			continue;
+		if (!has_spares(f))
+			return;
 		fd = eventfd(0, EFD_CLOEXEC);
 		if (fd >= 0 && !atomic_compare_exchange_strong(&f->spare[i], &none, fd))
 			close(fd);
@@ -50,6 +60,8 @@ void faults_refill_spares(struct faults *f)
 
 bool faults_give_up_spare(struct faults *f)
 {
+	if (!has_spares(f))
+		return false;
 	for (unsigned i = 0; i < NR_SPARES; i++) {
 		int fd = atomic_exchange(&f->spare[i], -1);
 
@@ -126,6 +138,8 @@ static void *reader_loop(void *arg)
 {
 	struct reader *rd = arg;
 
+	if (rd->pump)
+		atomic_store(&rd->faults->tid, gettid());
 	for (;;) {
 		struct epoll_event ev;
 		int n = epoll_wait(rd->epoll, &ev, 1, -1);
@@ -224,6 +238,7 @@ void faults_fini(struct faults *f)
 	for (unsigned i = 0; i < f->nr_readers; i++)
 		reader_stop(&f->reader[i]);
 	f->nr_readers = 0;
+	atomic_store(&f->tid, 0);
 	if (f->stop >= 0)
 		close(f->stop);
 	if (f->handed[0] >= 0) {

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <linux/kcmp.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -89,6 +90,11 @@ void thread_wait_for(_Atomic uint32_t *word, uint32_t seen, uint64_t ns)
 void thread_wake(_Atomic uint32_t *word, unsigned n)
 {
 	(void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+}
+
+bool thread_shares_descriptors(pid_t tid)
+{
+	return syscall(SYS_kcmp, gettid(), tid, KCMP_FILES, 0, 0) <= 0;
 }
 
 unsigned thread_cpus(void)

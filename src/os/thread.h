@@ -9,7 +9,9 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct thread {
 	pthread_t id;
@@ -33,6 +35,9 @@ void thread_wait_for(_Atomic uint32_t *word, uint32_t seen, uint64_t ns);
 
 /* How many threads of the library there are. */
 unsigned thread_nr_own(void);
+
+/* Has thread @tid of this process the same table of descriptors as the caller? Where that cannot be told: yes. */
+bool thread_shares_descriptors(pid_t tid);
 
 /* How many CPUs this process may run on. */
 unsigned thread_cpus(void);

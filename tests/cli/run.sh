@@ -68,6 +68,10 @@ grep -Eq '^\{"pid":[0-9]+,"managed":"not_needed",' "$tmp/stats" || fail 'no figu
 cd "$tmp" || exit 1
 run 0 run --limit 64M $dev --stats here -- true
 [ -s "$tmp/here" ] || fail 'no figures in a file named without a folder'
+if [ -w /dev/full ]; then
+    run 0 run --limit 64M $dev --stats /dev/full -- true
+    grep -q 'figures cannot be written to /dev/full: No space left' "$tmp/err" || fail 'a full disk for --stats is not told'
+fi
 
 # ---- nothing is left over ----
 

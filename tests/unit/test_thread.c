@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "unit.h"
 
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "os/fail.h"
 #include "os/map.h"
 #include "os/thread.h"
@@ -130,6 +134,34 @@ static void a_failure_is_told_and_leaves_nothing(void **state)
 	assert_false(map_is_own(0, UINT64_MAX, &start, &end));
 }
 
+struct told {
+	pid_t tid;
+	bool shared_before, shared_after;
+};
+
+static void *part(void *arg)
+{
+	struct told *t = arg;
+
+	t->shared_before = thread_shares_descriptors(t->tid);
+	assert_int_equal(unshare(CLONE_FILES), 0);
+	t->shared_after = thread_shares_descriptors(t->tid);
+	return NULL;
+}
+
+static void whose_descriptors_a_thread_has_is_told(void **state)
+{
+	struct told told = { .tid = gettid() };
+	struct thread t;
+
+	(void)state;
+	assert_int_equal(thread_start(&t, "uhmm-test", part, &told), 0);
+	thread_join(&t);
+	assert_true(told.shared_before);
+	if (syscall(SYS_kcmp, gettid(), gettid(), 2, 0, 0) == 0) /* KCMP_FILES, where there is such a call */
+		assert_false(told.shared_after);
+}
+
 static void there_are_cpus(void **state)
 {
 	cpu_set_t set, one;
@@ -156,6 +188,7 @@ int main(void)
 		cmocka_unit_test(it_has_its_name),
 		cmocka_unit_test(many_run_at_once),
 		cmocka_unit_test(a_failure_is_told_and_leaves_nothing),
+		cmocka_unit_test(whose_descriptors_a_thread_has_is_told),
 		cmocka_unit_test(there_are_cpus),
 	};
 
