@@ -44,9 +44,11 @@ for fd in range(3):
 big[::4096] = b'x' * len(big[::4096])
 while not os.path.exists('end'):
     time.sleep(0.01)
+os.unlink('end')
 P
 cd "$tmp" || exit 1
 spec=$(echo $devices | cut -d' ' -f1)
 "$UHMM" run --limit 64M --device "$spec" $apart -- python3 "$tmp/daemon.py" | cat
-touch "$tmp/end"
+touch end
+while [ -e end ]; do sleep 0.1; done
 exit 0

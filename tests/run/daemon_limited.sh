@@ -40,7 +40,7 @@ int main(void)
 	rename("pid.new", "pid");
 	while (access("end", F_OK))
 		usleep(10000);
-	return 0;
+	return unlink("end");
 }
 C
 cc -shared -fPIC -o first.so first.c && cc -o daemon daemon.c || exit 77
@@ -49,6 +49,7 @@ LD_PRELOAD="$tmp/first.so" "$UHMM" run --limit 64M --device "$spec" $apart -- ./
 until [ -e pid ]; do sleep 0.1; done
 "$UHMM" stat --json "$(cat pid)" >"$tmp/stats"
 touch end
+while [ -e end ]; do sleep 0.1; done
 grep -q '"managed":"yes"' "$tmp/stats" || fail "the daemon is not limited: $(cat "$tmp/stats")"
 [ "$(number evicted_bytes)" -gt 0 ] || fail 'nothing left the daemon'
 exit 0
