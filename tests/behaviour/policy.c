@@ -193,7 +193,8 @@ static void the_second_device_takes_what_the_first_cannot(void **state)
 	assert_int_equal(uhmm_policy_start(space, &o), 0);
 	mem = map_seen(LARGE);
 	fill_pattern(mem, LARGE, 4);
-	eventually(info(both[0]).used_bytes >= 12 * MIB && info(dev).used_bytes >= 16 * MIB);
+	/* half of the first may have moved on for what came last and has not arrived */
+	eventually(info(both[0]).used_bytes >= 6 * MIB && info(dev).used_bytes >= 16 * MIB);
 	assert_pattern(mem, LARGE, 4);
 	unmap_anon(mem, LARGE);
 	assert_int_equal(uhmm_policy_stop(space), 0);
