@@ -109,4 +109,5 @@ const struct uhmm_driver uhmm_driver_emu = {
 	.clear = emu_clear,
 	.folio_alloc = emu_folio_alloc,
 	.host_bytes = emu_host_bytes,
+	.address = emu_address,
 };

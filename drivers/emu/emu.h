@@ -57,6 +57,7 @@ void emu_memory_close(struct emu *e);
 int emu_folio_alloc(void *ctx, uint64_t offset, unsigned order);
 int emu_clear(void *ctx, uint64_t offset, uint64_t bytes);
 uint64_t emu_host_bytes(void *ctx);
+uint64_t emu_address(void *ctx, uint64_t offset);
 
 /* The bytes at @offset are about to be written. */
 void emu_touch(struct emu *e, uint64_t offset, uint64_t bytes);

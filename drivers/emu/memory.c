@@ -52,6 +52,14 @@ void emu_touch(struct emu *e, uint64_t offset, uint64_t bytes)
 			atomic_fetch_add_explicit(&e->touched_bytes, BLOCK_BYTES, memory_order_relaxed);
 }
 
+/* Its kernels are threads of the process. */
+uint64_t emu_address(void *ctx, uint64_t offset)
+{
+	struct emu *e = ctx;
+
+	return (uintptr_t)e->memory + offset;
+}
+
 uint64_t emu_host_bytes(void *ctx)
 {
 	struct emu *e = ctx;

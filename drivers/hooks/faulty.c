@@ -141,5 +141,6 @@ const struct uhmm_driver uhmm_driver_faulty = {
 	.folio_free = hook_folio_free,
 	.folio_split = hook_folio_split,
 	.host_bytes = hook_host_bytes,
+	HOOK_WORK_CALLBACKS,
 	.flags = UHMM_DRIVER_HOOK,
 };

@@ -150,3 +150,47 @@ uint64_t hook_host_bytes(void *ctx)
 
 	return HAS(h->driver, host_bytes) ? h->driver->host_bytes(h->ctx) : 0;
 }
+
+/* ---- work on the device: nothing of it goes wrong, is slow or is told ---- */
+
+uint64_t hook_address(void *ctx, uint64_t offset)
+{
+	struct hook *h = ctx;
+
+	return HAS(h->driver, address) ? h->driver->address(h->ctx, offset) : 0;
+}
+
+int hook_native(void *ctx, const char *name, void **ret)
+{
+	struct hook *h = ctx;
+
+	return HAS(h->driver, native) ? h->driver->native(h->ctx, name, ret) : -ENOENT;
+}
+
+int hook_reserve(void *ctx, uint64_t hint, uint64_t bytes, uint64_t *ret_addr)
+{
+	struct hook *h = ctx;
+
+	return HAS(h->driver, reserve) ? h->driver->reserve(h->ctx, hint, bytes, ret_addr) : -EOPNOTSUPP;
+}
+
+void hook_unreserve(void *ctx, uint64_t addr, uint64_t bytes)
+{
+	struct hook *h = ctx;
+
+	h->driver->unreserve(h->ctx, addr, bytes);
+}
+
+int hook_map(void *ctx, uint64_t addr, uint64_t offset, uint64_t bytes)
+{
+	struct hook *h = ctx;
+
+	return h->driver->map(h->ctx, addr, offset, bytes);
+}
+
+int hook_unmap(void *ctx, uint64_t addr, uint64_t bytes)
+{
+	struct hook *h = ctx;
+
+	return h->driver->unmap(h->ctx, addr, bytes);
+}

@@ -34,5 +34,15 @@ int hook_folio_alloc(void *ctx, uint64_t offset, unsigned order);
 void hook_folio_free(void *ctx, uint64_t offset, unsigned order);
 void hook_folio_split(void *ctx, uint64_t head, unsigned old_order, uint64_t piece, unsigned new_order);
 uint64_t hook_host_bytes(void *ctx);
+uint64_t hook_address(void *ctx, uint64_t offset);
+int hook_native(void *ctx, const char *name, void **ret);
+int hook_reserve(void *ctx, uint64_t hint, uint64_t bytes, uint64_t *ret_addr);
+void hook_unreserve(void *ctx, uint64_t addr, uint64_t bytes);
+int hook_map(void *ctx, uint64_t addr, uint64_t offset, uint64_t bytes);
+int hook_unmap(void *ctx, uint64_t addr, uint64_t bytes);
+
+#define HOOK_WORK_CALLBACKS \
+	.address = hook_address, .native = hook_native, .reserve = hook_reserve, .unreserve = hook_unreserve, .map = hook_map, \
+	.unmap = hook_unmap
 
 #endif

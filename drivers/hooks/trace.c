@@ -179,5 +179,6 @@ const struct uhmm_driver uhmm_driver_trace = {
 	.folio_free = folio_free,
 	.folio_split = folio_split,
 	.host_bytes = hook_host_bytes,
+	HOOK_WORK_CALLBACKS,
 	.flags = UHMM_DRIVER_HOOK,
 };

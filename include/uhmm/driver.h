@@ -111,6 +111,28 @@ struct uhmm_driver {
 
 	uint32_t flags; /* UHMM_DRIVER_* */
 	uint32_t reserved;
+
+	/* ---- For work on the device (work.h); all are optional ---- */
+
+	/* (NULL: code on the device has no address for it.) Where code that runs on the device finds the byte at @offset; what lies
+	 * side by side within a folio does so there too. The same for as long as the device is open. Context: any thread; must not block. */
+	uint64_t (*address)(void *ctx, uint64_t offset);
+
+	/* (NULL: there is nothing.) An object or a function of the runtime behind the device, by a name that the driver's documentation
+	 * lists. Return: 0 or -ENOENT. Context: a thread of the program. */
+	int (*native)(void *ctx, const char *name, void **ret);
+
+	/*
+	 * The program's own addresses on the device. All four or none. reserve() keeps @bytes of addresses, a multiple of 2 MiB and
+	 * aligned so, from being used on the device for anything else: at @hint if that is not 0 and can be had, else anywhere.
+	 * uhmm then puts memory of the program there too. map() makes whole 2 MiB of such a range show the 2 MiB of the device's memory
+	 * at @offset, beside address(); unmap() ends that, and code on the device that still uses it faults.
+	 * Return: 0 or -errno. Context: a thread of the program; may block.
+	 */
+	int (*reserve)(void *ctx, uint64_t hint, uint64_t bytes, uint64_t *ret_addr);
+	void (*unreserve)(void *ctx, uint64_t addr, uint64_t bytes);
+	int (*map)(void *ctx, uint64_t addr, uint64_t offset, uint64_t bytes);
+	int (*unmap)(void *ctx, uint64_t addr, uint64_t bytes);
 };
 
 /* It wraps another device: its specs are "name+OTHER:options", and open() gets "OTHER:options". */
