@@ -24,6 +24,7 @@
 #include "uhmm/space.h"
 #include "uhmm/stats.h"
 #include "uhmm/walk.h"
+#include "uhmm/work.h"
 
 #define UHMM_VERSION_MAJOR 0
 #define UHMM_VERSION_MINOR 1

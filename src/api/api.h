@@ -12,6 +12,8 @@
 #include "migrate/jobs.h"
 #include "migrate/manual.h"
 #include "migrate/migrate.h"
+#include "migrate/same.h"
+#include "migrate/work.h"
 #include "mirror/mirror.h"
 #include "policy/policy.h"
 #include "space/space.h"
@@ -30,12 +32,14 @@ struct uhmm_space {
 	struct jobs jobs;
 	struct mirror mirror;
 	struct manuals manuals;
+	struct works works;
 	uint64_t pool_bytes;
 	struct policy *policy; /* NULL until there is one; then memory of our own, until the space is closed */
 
 	/* guarded by lock (rank REGISTRY): opening and closing of devices */
 	struct lock lock;
 	struct uhmm_device device[MAX_DEVICES]; /* by index; 0 is not used */
+	struct sames sames;
 };
 
 /* The one space of this process, or NULL: also in a child, where the parent's is not mapped. */

@@ -51,7 +51,8 @@ int device_open_locked(struct uhmm_space *space, const char *spec, struct uhmm_d
 	}
 	/* what has left since a policy was first started may be away still, when there is none any more */
 	if (dev->dev.props.caps & UHMM_CAP_HEAP && space->policy) {
-		device_close(&dev->dev);
+		same_forget_device(&space->sames, &dev->dev);
+	device_close(&dev->dev);
 		log_say(UHMM_LOG_ERROR, "device \"%.60s\" cannot be opened: it keeps what it needs in memory that the policy of this space "
 					"looks after, or did", spec);
 		return -EBUSY;
@@ -122,7 +123,7 @@ int uhmm_device_close(struct uhmm_device *dev)
 	if (r)
 		return r;
 	if (atomic_load(&space->manuals.nr_on[dev->dev.index]) || atomic_load(&space->manuals.loose.bytes[dev->dev.index])) {
-		log_say(UHMM_LOG_ERROR, "device %s stays open: a migration has not been finalized, or a folio not been freed",
+		log_say(UHMM_LOG_ERROR, "device %s stays open: a migration has not been finalized, a work not released, or a folio not been freed",
 			dev->dev.spec);
 		return -EBUSY;
 	}

@@ -113,9 +113,12 @@ static int start(struct uhmm_space *s, const struct uhmm_space_opts *o)
 		goto fini_migrator;
 	r = manuals_init(&s->manuals, &s->migrator, &s->jobs);
 	if (!r)
+		r = works_init(&s->works, &s->manuals);
+	if (!r)
 		r = jobs_init(&s->jobs, &s->migrator, o->copy_threads);
 	if (!r)
 		return 0;
+	works_fini(&s->works);
 	manuals_fini(&s->manuals);
 	faults_fini(&s->faults);
 fini_migrator:
@@ -187,7 +190,7 @@ int uhmm_close(struct uhmm_space *space)
 		return -EBUSY;
 	}
 	if (atomic_load(&space->manuals.nr_open)) {
-		log_say(UHMM_LOG_ERROR, "uhmm_close(): %u migrations have not been finalized", atomic_load(&space->manuals.nr_open));
+		log_say(UHMM_LOG_ERROR, "uhmm_close(): %u migrations have not been finalized, or works released", atomic_load(&space->manuals.nr_open));
 		return -EBUSY;
 	}
 	(void)uhmm_policy_stop(space);
@@ -214,6 +217,7 @@ int uhmm_close(struct uhmm_space *space)
 		map_own_free(space->policy, sizeof(*space->policy));
 	}
 	mirror_fini(&space->mirror);
+	works_fini(&space->works);
 	manuals_fini(&space->manuals);
 	migrator_fini(&space->migrator);
 	space_fini(&space->sp);

@@ -175,3 +175,49 @@ uint64_t device_host_bytes(struct device *d)
 {
 	return driver_has(d->driver, host_bytes) ? d->driver->host_bytes(d->ctx) : 0;
 }
+
+/* ---- work on the device ---- */
+
+uint64_t device_address(struct device *d, uint64_t offset)
+{
+	return driver_has(d->driver, address) ? d->driver->address(d->ctx, offset) : 0;
+}
+
+int device_native(struct device *d, const char *name, void **ret)
+{
+	int r = driver_has(d->driver, native) ? d->driver->native(d->ctx, name, ret) : -ENOENT;
+
+	return r > 0 ? -EPROTO : r;
+}
+
+int device_reserve(struct device *d, uint64_t hint, uint64_t bytes, uint64_t *ret_addr)
+{
+	const struct uhmm_driver *drv = d->driver;
+	int r;
+
+	if (!driver_has(drv, reserve) || !driver_has(drv, unreserve) || !driver_has(drv, map) || !driver_has(drv, unmap))
+		return -EOPNOTSUPP;
+	r = drv->reserve(d->ctx, hint, bytes, ret_addr);
+	return r > 0 ? -EPROTO : r;
+}
+
+void device_unreserve(struct device *d, uint64_t addr, uint64_t bytes)
+{
+	d->driver->unreserve(d->ctx, addr, bytes);
+}
+
+int device_map(struct device *d, uint64_t addr, uint64_t offset, uint64_t bytes)
+{
+	int r = d->driver->map(d->ctx, addr, offset, bytes);
+
+	return r > 0 ? -EPROTO : r;
+}
+
+void device_unmap(struct device *d, uint64_t addr, uint64_t bytes)
+{
+	int r = d->driver->unmap(d->ctx, addr, bytes);
+
+	if (r)
+		log_say(UHMM_LOG_ERROR, "device %s goes on seeing what was at %#llx of its addresses: %s", d->spec,
+			(unsigned long long)addr, strerrordesc_np(r < 0 ? -r : EPROTO));
+}

@@ -31,10 +31,10 @@ struct device {
 
 	/* lend.c. Of a loan: what it was lent by; it allocates, frees and splits nothing */
 	struct device *lender;
-	_Atomic unsigned nr_loans;
+	_Atomic unsigned nr_loans, nr_keeps;
 	struct lock loan_lock;      /* rank LEAF */
 	struct meta withheld_nodes;
-	struct withheld *withheld;  /* guarded by loan_lock: folios that are free but for the loans */
+	struct withheld *withheld;  /* guarded by loan_lock: folios that are free but for the loans and keeps */
 };
 
 /* @spec: "name:options". Return: 0, or -errno with a sentence in @ret_why. @d is the caller's memory, zeroed. */
@@ -73,6 +73,15 @@ int device_clear(struct device *d, uint64_t offset, uint64_t bytes);
 /* The host memory that its contents cost now, if it is made of that; else 0. Context: any thread. */
 uint64_t device_host_bytes(struct device *d);
 
+/* ---- work on the device: what driver.h has for it, or 0, -ENOENT, -EOPNOTSUPP ---- */
+
+uint64_t device_address(struct device *d, uint64_t offset);
+int device_native(struct device *d, const char *name, void **ret);
+int device_reserve(struct device *d, uint64_t hint, uint64_t bytes, uint64_t *ret_addr);
+void device_unreserve(struct device *d, uint64_t addr, uint64_t bytes);
+int device_map(struct device *d, uint64_t addr, uint64_t offset, uint64_t bytes);
+void device_unmap(struct device *d, uint64_t addr, uint64_t bytes);
+
 /*
  * Lending: another address space - a child's, after fork(2) - names the same folios, to read them. While a device is lent,
  * a folio that its owner frees is withheld: its bytes stay until the last loan has ended. So a loan is one counter,
@@ -88,6 +97,14 @@ void device_lend(struct device *d, struct device *ret);
 void device_loan_end(struct device *d);
 
 static inline bool device_is_lent(struct device *d) { return atomic_load(&d->nr_loans); }
+
+/*
+ * Keeping: what code on the device reads stays where it is, also when a CPU has taken the page home. As long as it is kept, a folio
+ * that is freed is withheld, and its bytes stay - if it was in an entry when the keep had begun. Others may write to it.
+ * Context: any thread, no lock held.
+ */
+void device_keep(struct device *d);
+void device_keep_end(struct device *d);
 
 /* For device.c. Return: the folio is withheld. */
 bool device_withhold(struct device *d, uint64_t offset, unsigned order);

@@ -31,6 +31,20 @@ void device_lend(struct device *d, struct device *ret)
 	ret->lender = d;
 }
 
+void device_keep(struct device *d)
+{
+	lock_take(&d->loan_lock);
+	atomic_fetch_add(&d->nr_keeps, 1);
+	lock_drop(&d->loan_lock);
+	/* a folio that an entry names from here on is freed by somebody who has changed the entry since, and sees the counter */
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+static bool withholds(struct device *d)
+{
+	return device_is_lent(d) || atomic_load(&d->nr_keeps);
+}
+
 bool device_withhold(struct device *d, uint64_t offset, unsigned order)
 {
 	struct withheld *w;
@@ -38,14 +52,14 @@ bool device_withhold(struct device *d, uint64_t offset, unsigned order)
 
 	if (d->lender)
 		return true;
-	if (likely(!device_is_lent(d)))
+	if (likely(!withholds(d)))
 		return false;
 	while (!(w = meta_alloc(&d->withheld_nodes)))
 		sched_yield(); /* some bytes, without which a child could read a stranger's */
 	w->offset = offset;
 	w->order = order;
 	lock_take(&d->loan_lock);
-	kept = device_is_lent(d);
+	kept = withholds(d);
 	if (kept) {
 		w->next = d->withheld;
 		d->withheld = w;
@@ -56,12 +70,14 @@ bool device_withhold(struct device *d, uint64_t offset, unsigned order)
 	return kept;
 }
 
-void device_loan_end(struct device *d)
+/* One of @count has ended. */
+static void end_one(struct device *d, _Atomic unsigned *count)
 {
 	struct withheld *list = NULL;
 
 	lock_take(&d->loan_lock);
-	if (atomic_fetch_sub(&d->nr_loans, 1) == 1) {
+	atomic_fetch_sub(count, 1);
+	if (!withholds(d)) {
 		list = d->withheld;
 		d->withheld = NULL;
 	}
@@ -75,4 +91,14 @@ void device_loan_end(struct device *d)
 		device_free(d, offset, order);
 		list = next;
 	}
+}
+
+void device_loan_end(struct device *d)
+{
+	end_one(d, &d->nr_loans);
+}
+
+void device_keep_end(struct device *d)
+{
+	end_one(d, &d->nr_keeps);
 }

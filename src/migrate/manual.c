@@ -21,7 +21,7 @@ void manuals_fini(struct manuals *ms)
 	loose_fini(&ms->loose);
 }
 
-bool manual_is_open(struct manuals *ms, const struct manual *m)
+bool manual_is_open(struct manuals *ms, const void *m)
 {
 	for (unsigned i = 0; m && i < MAX_MANUALS; i++)
 		if (atomic_load(&ms->open[i]) == m)
@@ -114,32 +114,29 @@ static void free_step(struct mover *mv, void *arg)
 
 /* ---- opening, and ending ---- */
 
-/* From here on it counts, and may be given to the API's calls. */
-static int enter(struct manuals *ms, struct manual *m)
+int manuals_enter(struct manuals *ms, void *m, pid_t opener, const struct device *dev)
 {
 	for (unsigned i = 0; i < MAX_MANUALS; i++) {
-		struct manual *none = NULL;
+		void *none = NULL;
 
 		if (!atomic_compare_exchange_strong(&ms->open[i], &none, m))
 			continue;
-		atomic_store(&ms->opener[i], m->opener);
+		atomic_store(&ms->opener[i], opener);
 		atomic_fetch_add(&ms->nr_open, 1);
-		atomic_fetch_add(&ms->nr_on[m->dev->index], 1);
+		atomic_fetch_add(&ms->nr_on[dev->index], 1);
 		return 0;
 	}
 	return -EAGAIN;
 }
 
-static void leave(struct manual *m)
+void manuals_leave(struct manuals *ms, void *m, const struct device *dev)
 {
-	struct manuals *ms = m->all;
-
 	for (unsigned i = 0; i < MAX_MANUALS; i++)
 		if (atomic_load(&ms->open[i]) == m) {
 			atomic_store(&ms->opener[i], 0);
 			atomic_store(&ms->open[i], NULL);
 		}
-	atomic_fetch_sub(&ms->nr_on[m->dev->index], 1);
+	atomic_fetch_sub(&ms->nr_on[dev->index], 1);
 	atomic_fetch_sub(&ms->nr_open, 1);
 	thread_wake(&ms->nr_open, INT_MAX);
 }
@@ -171,7 +168,7 @@ static bool has_open(struct manuals *ms, pid_t opener)
 }
 
 /* Who pauses goes first; but a thread that has one open must be able to go on, or it never ends. */
-static void await_pauses(struct manuals *ms, pid_t opener)
+void manuals_await_pauses(struct manuals *ms, pid_t opener)
 {
 	uint32_t seen;
 
@@ -192,7 +189,7 @@ static void open_step(struct mover *mv, void *arg)
 	struct opening *o = arg;
 	struct manual *m = new_manual(o->ms, &o->wish);
 
-	o->r = m ? enter(o->ms, m) : -ENOMEM;
+	o->r = m ? manuals_enter(o->ms, m, m->opener, m->dev) : -ENOMEM;
 	if (o->r) {
 		if (m)
 			free_step(mv, m);
@@ -208,7 +205,7 @@ int manual_open(struct manuals *ms, const struct manual_wish *wish, struct manua
 	int r;
 
 	o.wish.opener = gettid();
-	await_pauses(ms, o.wish.opener);
+	manuals_await_pauses(ms, o.wish.opener);
 	jobs_call(ms->jobs, open_step, &o);
 	if (o.r)
 		return o.r;
@@ -249,7 +246,7 @@ void manual_free(struct manual *m)
 {
 	struct jobs *j = m->all->jobs;
 
-	leave(m);
+	manuals_leave(m->all, m, m->dev);
 	jobs_call(j, free_step, m);
 }
 

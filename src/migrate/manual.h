@@ -71,7 +71,7 @@ struct manuals {
 
 	struct loose loose;
 	/* atomic */
-	struct manual *_Atomic open[MAX_MANUALS];
+	void *_Atomic open[MAX_MANUALS]; /* struct manual or, of work.h, struct work */
 	_Atomic pid_t opener[MAX_MANUALS]; /* of each */
 	_Atomic uint32_t nr_open;    /* who wants to pause sleeps on it */
 	_Atomic uint32_t nr_pausing; /* threads that want none to be open; who has none open waits for them, and sleeps on it */
@@ -84,7 +84,15 @@ int manuals_init(struct manuals *ms, struct migrator *m, struct jobs *jobs);
 void manuals_fini(struct manuals *ms);
 
 /* Is it an open one? Looks at the address only. */
-bool manual_is_open(struct manuals *ms, const struct manual *m);
+bool manual_is_open(struct manuals *ms, const void *m);
+
+/*
+ * From here on @m counts as open, and a fork waits for it. Return: 0 or -EAGAIN. Context of both: a worker. A thread that is about to
+ * ask for it lets those go first that wait for there to be none.
+ */
+int manuals_enter(struct manuals *ms, void *m, pid_t opener, const struct device *dev);
+void manuals_leave(struct manuals *ms, void *m, const struct device *dev);
+void manuals_await_pauses(struct manuals *ms, pid_t opener);
 
 /* What devices hold and what lies between two steps, all together; loose folios hold nothing. 0: all is home. */
 uint64_t manuals_away(struct manuals *ms);

@@ -222,3 +222,37 @@ int map_protect(uint64_t start, uint64_t len, bool writable)
 {
 	return mprotect((void *)(uintptr_t)start, len, PROT_READ | (writable ? PROT_WRITE : 0)) ? -errno : 0;
 }
+
+uint64_t map_program(uint64_t fixed, uint64_t bytes)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+	uint64_t got, start;
+	void *mem;
+
+	if (os_fail(OS_MMAP))
+		return 0;
+	if (fixed)
+		mem = mmap((void *)(uintptr_t)fixed, bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED, -1, 0);
+	else
+		mem = mmap(NULL, bytes + BLOCK_BYTES, PROT_READ | PROT_WRITE, flags, -1, 0);
+	if (mem == MAP_FAILED)
+		return 0;
+	got = (uintptr_t)mem;
+	start = block_up(got);
+	if (!fixed) {
+		if (start > got)
+			munmap(mem, start - got);
+		munmap((void *)(start + bytes), got + BLOCK_BYTES - start);
+	}
+	(void)map_advise_huge(start, bytes);
+	return start;
+}
+
+void map_program_free(uint64_t start, uint64_t bytes, bool keep)
+{
+	/* where it fails there is too little memory for a mapping less */
+	if (keep)
+		(void)mmap((void *)(uintptr_t)start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	else
+		(void)munmap((void *)(uintptr_t)start, bytes);
+}

@@ -57,4 +57,12 @@ int map_protect(uint64_t start, uint64_t len, bool writable);
 /* Is the mapping at [start, start + len) mlocked? Asked by an advice that changes nothing but refuses locked memory. */
 bool map_is_locked(uint64_t start, uint64_t len);
 
+/*
+ * @bytes of ordinary memory for the program, a multiple of 2 MiB and aligned so, advised to be huge: in place of what is at @fixed, or
+ * anywhere with 0. Return: where; 0 when there is none.
+ */
+uint64_t map_program(uint64_t fixed, uint64_t bytes);
+/* @keep: nothing else shall be mapped there yet. */
+void map_program_free(uint64_t start, uint64_t bytes, bool keep);
+
 #endif

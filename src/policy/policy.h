@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "migrate/coldest.h"
 #include "migrate/jobs.h"
 #include "migrate/migrate.h"
 #include "os/libs.h"
@@ -26,11 +27,6 @@
 #include "policy/heat.h"
 #include "policy/reach.h"
 #include "uhmm/policy.h"
-
-/* A piece of the address space that may leave. */
-struct range {
-	uint64_t start, end;
-};
 
 #define MAX_ADVISED 256 /* mappings that are remembered as advised to be huge */
 #define MAX_WORDS   1024

@@ -20,20 +20,6 @@
 #define ROOM_MIN    (4 * MIB)   /* at least a step of the evictor, */
 #define ROOM_MAX    (64 * MIB)  /* and no more than a few; half a device at most */
 #define BACK_OFF_NS UINT64_C(100000000) /* before it is tried again when nothing could move on */
-#define MAX_COLD    128         /* blocks at a time */
-
-struct cold {
-	uint64_t block, since, bytes;
-};
-
-/* The coldest blocks of one device so far, coldest first; of the same age the lower address. */
-struct search {
-	struct policy *p;
-	unsigned device;
-	uint64_t now, want, got;
-	unsigned nr;
-	struct cold cold[MAX_COLD];
-};
 
 uint64_t tiers_room(uint64_t size)
 {
@@ -48,59 +34,11 @@ void tiers_left(struct policy *p, const struct range *r)
 		stamps_set(&p->left, at, now);
 }
 
-/* How much of a block is on the device. A look without locks, that may be stale. */
-static uint64_t bytes_on(struct space *sp, uint64_t addr, struct entry_slot *b, unsigned device)
-{
-	struct entry e = entry_get(b);
-	uint64_t n = 0;
-
-	if (entry_state(e) != ENTRY_TABLE)
-		return entry_state(e) == ENTRY_DEVICE && entry_device(e) == device ? BLOCK_BYTES : 0;
-	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
-		e = table_peek(&sp->table, addr + i * PAGE_BYTES);
-		n += entry_state(e) == ENTRY_DEVICE && entry_device(e) == device;
-	}
-	return n * PAGE_BYTES;
-}
-
-static int visit(void *ctx, uint64_t addr, struct entry_slot *b)
-{
-	struct search *s = ctx;
-	struct space *sp = s->p->sp;
-	struct cold c = { addr, max_u64(stamps_get(&s->p->left, addr, s->now), stamps_get(&sp->faulted, addr, s->now)), 0 };
-	unsigned i = s->nr;
-
-	if ((s->got >= s->want || s->nr == MAX_COLD) && s->nr && c.since >= s->cold[s->nr - 1].since)
-		return 0;
-	c.bytes = bytes_on(sp, addr, b, s->device);
-	if (!c.bytes)
-		return 0;
-	if (s->nr == MAX_COLD)
-		s->got -= s->cold[--s->nr].bytes;
-	for (i = s->nr++; i && s->cold[i - 1].since > c.since; i--)
-		s->cold[i] = s->cold[i - 1];
-	s->cold[i] = c;
-	s->got += c.bytes;
-	while (s->got - s->cold[s->nr - 1].bytes >= s->want)
-		s->got -= s->cold[--s->nr].bytes;
-	return 0;
-}
-
 unsigned tiers_gather(struct policy *p, unsigned device, uint64_t want, struct range *ret, unsigned max)
 {
-	struct search s = { .p = p, .device = device, .now = clock_ns(), .want = max_u64(want, 1) };
-	unsigned nr = 0;
+	const struct stamps *used[] = { &p->left, &p->sp->faulted };
 
-	(void)table_walk(&p->sp->table, 0, UINT64_C(1) << TABLE_ADDRESS_BITS, visit, &s);
-	for (unsigned i = 0; i < s.nr; i++) {
-		if (nr && ret[nr - 1].end == s.cold[i].block)
-			ret[nr - 1].end += BLOCK_BYTES;
-		else if (nr < max)
-			ret[nr++] = (struct range){ s.cold[i].block, s.cold[i].block + BLOCK_BYTES };
-		else
-			break;
-	}
-	return nr;
+	return coldest_gather(p->sp, device, used, ARRAY_LEN(used), want, ret, max);
 }
 
 static uint64_t free_on(struct device *d)
