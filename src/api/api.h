@@ -69,6 +69,9 @@ static inline bool overlaps(const void *mem, uint64_t bytes, uint64_t start, uin
 	return (uintptr_t)mem < end && (uintptr_t)mem + bytes > start;
 }
 
+/* What the calling thread, which is in @frame, needs of its stack to come to the call that ends what it begins now. */
+void stack_around(struct uhmm_space *space, const void *frame, uint64_t *ret_start, uint64_t *ret_end);
+
 /* The device at @index, or NULL. */
 struct uhmm_device *device_handle(struct uhmm_space *space, unsigned index);
 

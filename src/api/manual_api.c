@@ -12,7 +12,6 @@
 #include "migrate/manual.h"
 
 #define SELECTS (UHMM_SELECT_SYSTEM | UHMM_SELECT_DEVICE | UHMM_SELECT_COMPOUND | UHMM_SELECT_FAULT | UHMM_SELECT_READ_ONLY)
-#define STACK   (UINT64_C(64) << 10) /* below and above the caller's frame: what it needs to end what it has begun */
 
 /* ---- setup ---- */
 
@@ -49,16 +48,15 @@ static bool keeps_any(const struct manual_wish *w)
 	return false;
 }
 
-static void keep(struct manual_wish *w, const struct uhmm_migrate_args *args)
+static void keep(struct uhmm_space *space, struct manual_wish *w, const struct uhmm_migrate_args *args)
 {
-	uint64_t bytes = args->len_bytes / PAGE_BYTES * sizeof(*args->src), frame = (uintptr_t)__builtin_frame_address(0);
+	uint64_t bytes = args->len_bytes / PAGE_BYTES * sizeof(*args->src);
 
 	w->keep[0].start = (uintptr_t)args->src;
 	w->keep[0].end = (uintptr_t)args->src + bytes;
 	w->keep[1].start = (uintptr_t)args->dst;
 	w->keep[1].end = (uintptr_t)args->dst + bytes;
-	w->keep[2].start = frame - STACK;
-	w->keep[2].end = frame + STACK;
+	stack_around(space, __builtin_frame_address(0), &w->keep[2].start, &w->keep[2].end);
 }
 
 /* Return: 0; -EINVAL when a part of it is not mapped; what /proc said. */
@@ -113,7 +111,7 @@ int uhmm_migrate_setup(struct uhmm_space *space, struct uhmm_migrate_args *args,
 	w.dev = &args->dev->dev;
 	w.select = args->select;
 	w.from = args->select & UHMM_SELECT_SYSTEM ? FROM_SYSTEM : FROM_DEVICE;
-	keep(&w, args);
+	keep(space, &w, args);
 	if (keeps_any(&w))
 		return bad_argument(call, "src, dst or the stack of the calling thread lie in the range");
 	r = check_mapped(call, space, w.start, w.end);
@@ -139,7 +137,7 @@ int uhmm_migrate_setup_device(struct uhmm_space *space, struct uhmm_migrate_args
 	w.end = args->offset + args->len_bytes;
 	if (!page_aligned(w.start) || !args->len_bytes || !page_aligned(w.end) || w.end > w.dev->props.size_bytes || w.start > w.end)
 		return bad_argument(call, "offset and len_bytes must be multiples of 4096, not 0 in length, and on the device");
-	keep(&w, args);
+	keep(space, &w, args);
 	r = open_manual(space, args, &w, &m);
 	if (!r)
 		*ret = (struct uhmm_migrate *)m;

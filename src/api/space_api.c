@@ -50,6 +50,22 @@ int check_process(const char *call, const struct uhmm_space *space)
 	return -EPERM;
 }
 
+#define STACK (UINT64_C(64) << 10) /* below and above the frame */
+
+/* Not beyond its own mapping: a thread's stack may begin where other memory ends. */
+void stack_around(struct uhmm_space *space, const void *frame, uint64_t *ret_start, uint64_t *ret_end)
+{
+	uint64_t at = (uintptr_t)frame;
+	struct mapping m;
+
+	*ret_start = at - STACK;
+	*ret_end = at + STACK;
+	if (procmap_find(&space->sp.procmap, at, &m) || m.start > at)
+		return;
+	*ret_start = max_u64(*ret_start, m.start);
+	*ret_end = min_u64(*ret_end, m.end);
+}
+
 static int bad_option(const char *what, uint64_t value, const char *range)
 {
 	log_say(UHMM_LOG_ERROR, "uhmm_open(): %s is %llu; it must be %s", what, (unsigned long long)value, range);

@@ -6,8 +6,6 @@
 #include "base/err.h"
 #include "base/log.h"
 
-#define STACK (UINT64_C(64) << 10) /* below and above the caller's frame: what it needs to come to the release */
-
 /* ---- acquire ---- */
 
 static bool good_range(const struct uhmm_work_range *r)
@@ -71,10 +69,10 @@ static void fill_addresses(struct device *d, struct work *w)
 int uhmm_work_acquire(struct uhmm_device *dev, const struct uhmm_work_range *ranges, unsigned nr, uint32_t flags,
 		      struct uhmm_work **ret, struct uhmm_result *ret_result)
 {
-	char *frame = __builtin_frame_address(0);
 	struct work_part part[2 * UHMM_WORK_RANGES];
 	struct uhmm_space *space;
-	unsigned nr_parts = 0;
+	uint64_t stack, stack_end;
+	unsigned nr_parts;
 	struct tally t;
 	struct work *w;
 	int r = check(dev, ranges, nr, flags, ret, ret_result, &space);
@@ -82,7 +80,8 @@ int uhmm_work_acquire(struct uhmm_device *dev, const struct uhmm_work_range *ran
 	if (r)
 		return r;
 	nr_parts = work_parts(ranges, nr, part);
-	if (holds_any(part, nr_parts, frame - STACK, 2 * STACK) || holds_any(part, nr_parts, ret, sizeof(*ret)) ||
+	stack_around(space, __builtin_frame_address(0), &stack, &stack_end);
+	if (holds_any(part, nr_parts, (void *)(uintptr_t)stack, stack_end - stack) || holds_any(part, nr_parts, ret, sizeof(*ret)) ||
 	    holds_any(part, nr_parts, ranges, nr * sizeof(*ranges)))
 		return bad_argument("uhmm_work_acquire", "the calling thread's stack, or the arguments, lie in a range that would be held");
 	if (work_blocks(part, nr_parts) > MAX_HELD_BLOCKS)

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "os/map.h"
+#include "space/vma.h"
 
 #define MAX_ROUNDS 100 /* each lets others run */
 #define MAX_COLD   64
@@ -222,11 +223,18 @@ static int send(struct work *w, const struct work_part *p, struct tally *t, stru
 
 static int send_part(struct work *w, const struct work_part *p, struct tally *all)
 {
+	bool taken_back = false;
 	struct tally t;
 	int r;
 
 	do {
 		r = send(w, p, &t, all);
+		if (r == -EBUSY && !taken_back && skipped(&t, BIT(FORKED) | BIT(PINNED))) {
+			vma_take_back(w->all->manuals->m->sp, p->start, p->end, true);
+			taken_back = true;
+			memset(all->skipped, 0, sizeof(all->skipped));
+			r = send(w, p, &t, all);
+		}
 		if (r || !t.skipped[UHMM_SKIP_NO_ROOM])
 			return r;
 		r = make_room(w, t.skipped[UHMM_SKIP_NO_ROOM] * PAGE_BYTES);

@@ -27,9 +27,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "os/map.h"
-#include "os/pagemap.h"
 #include "os/tasks.h"
+#include "space/vma.h"
 
 #define MS UINT64_C(1000000)
 #define MIB (UINT64_C(1) << 20)
@@ -226,26 +225,6 @@ static void pass_over(struct policy *p, const struct range *r)
 		heat_warm(&p->heat, at, 2, HEAT_MAX);
 }
 
-/*
- * After a fork the kernel gives up no page that has not been written to since, even when the child has long ended. Such pages are mapped
- * here alone and answer as pinned ones do. A write by hand could hit memory that has just been unmapped, so the kernel is asked to act
- * as if. Only what is there: a hole would be filled.
- */
-static void take_back_from_fork(struct policy *p, const struct range *r)
-{
-	struct pm_run runs[64];
-	uint64_t at = r->start;
-	unsigned nr;
-
-	atomic_store(&p->touching, true);
-	while (at < r->end && !pagemap_scan(p->sp->pagemap_fd, at, r->end, runs, ARRAY_LEN(runs), &nr, &at))
-		for (unsigned k = 0; k < nr; k++)
-			if (runs[k].bits & PM_PRESENT && !(runs[k].bits & (PM_ZERO | PM_FILE)) &&
-			    pagemap_exclusive(p->sp->pagemap_fd, runs[k].start))
-				(void)map_populate_write(runs[k].start, runs[k].end - runs[k].start);
-	atomic_store(&p->touching, false);
-}
-
 /* Return: bytes that have left the page table for good. */
 static uint64_t evict(struct policy *p, const struct range *r)
 {
@@ -275,10 +254,13 @@ static uint64_t evict(struct policy *p, const struct range *r)
 	add(&p->evicted_bytes, moved);
 	add(&p->zero_bytes, gone);
 	add(&p->returned_bytes, t.returned_pages * PAGE_BYTES);
-	if (t.skipped[UHMM_SKIP_PINNED])
-		take_back_from_fork(p, r); /* and leave in the next lap */
-	else if (!moved && !gone)
+	if (t.skipped[UHMM_SKIP_PINNED]) { /* perhaps since a fork: and leave in the next lap */
+		atomic_store(&p->touching, true);
+		vma_take_back(p->sp, r->start, r->end, false);
+		atomic_store(&p->touching, false);
+	} else if (!moved && !gone) {
 		pass_over(p, r);
+	}
 	return moved + gone;
 }
 

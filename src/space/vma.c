@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "os/map.h"
+#include "os/pagemap.h"
 #include "os/sysinfo.h"
 
 static enum uhmm_skip unfit(const struct mapping *m, bool *ret_movable)
@@ -228,4 +229,17 @@ uint32_t vma_mthp_orders(struct space *sp, uint64_t addr)
 	case ADVICE_NONE:    break;
 	}
 	return m.always;
+}
+
+void vma_take_back(struct space *sp, uint64_t start, uint64_t end, bool copy)
+{
+	struct pm_run runs[64];
+	uint64_t at = start;
+	unsigned nr;
+
+	while (at < end && !pagemap_scan(sp->pagemap_fd, at, end, runs, ARRAY_LEN(runs), &nr, &at))
+		for (unsigned k = 0; k < nr; k++)
+			if (runs[k].bits & PM_PRESENT && !(runs[k].bits & (PM_ZERO | PM_FILE)) &&
+			    (copy || pagemap_exclusive(sp->pagemap_fd, runs[k].start)))
+				(void)map_populate_write(runs[k].start, runs[k].end - runs[k].start);
 }

@@ -97,6 +97,30 @@ static void a_loan_reads_but_frees_and_splits_nothing(void **state)
 	device_close(&d);
 }
 
+/* Work that reads keeps folios as a loan does, and others may write to the device all the same. */
+static void a_folio_freed_during_a_keep_is_freed_after_it(void **state)
+{
+	uint64_t first, second;
+
+	(void)state;
+	open_full();
+	first = take(BLOCK_ORDER);
+	second = take(0);
+	device_keep(&d);
+	assert_false(device_is_lent(&d));
+	device_free(&d, first, BLOCK_ORDER);
+	device_lend(&d, &loan);
+	device_keep_end(&d);
+	assert_int_equal(used(), BLOCK_BYTES + PAGE_BYTES);
+	device_free(&d, second, 0);
+	device_keep(&d);
+	device_loan_end(&d);
+	assert_int_equal(used(), BLOCK_BYTES + PAGE_BYTES);
+	device_keep_end(&d);
+	assert_int_equal(used(), 0);
+	device_close(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -104,6 +128,7 @@ int main(void)
 		CASE(a_folio_freed_without_a_loan_is_freed_at_once),
 		CASE(the_last_of_two_loans_frees),
 		CASE(a_loan_reads_but_frees_and_splits_nothing),
+		CASE(a_folio_freed_during_a_keep_is_freed_after_it),
 	};
 
 	if (add_drivers())

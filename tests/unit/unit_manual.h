@@ -24,17 +24,17 @@ static inline int start_manuals(int r)
 	return jobs == MAP_FAILED || jobs_init(jobs, &mig, 1) || manuals_init(&ms, &mig, jobs);
 }
 
-static int make_manual_small(void **state)
+static inline int make_manual_small(void **state)
 {
 	return start_manuals(make_small(state));
 }
 
-static int make_manual_huge(void **state)
+static inline int make_manual_huge(void **state)
 {
 	return start_manuals(make_huge(state));
 }
 
-static int unmake_manual(void **state)
+static inline int unmake_manual(void **state)
 {
 	bool left = ms.nr_open || ms.nr_blocks || ms.loose.nr || ms.nr_on[INDEX];
 
