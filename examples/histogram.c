@@ -1,106 +1,111 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A device and a CPU count the bytes of one array into the same bins at the same time. The device counts what was sent to it;
- * the CPU counts the other half where it is. Both add to the bins by what is atomic for them: the CPU by an instruction, the
- * device by taking the page for itself (uhmm_device_exclusive), until a CPU's touch takes it back. The same source for every
- * device:
+ * How often each byte value occurs in a file that is larger than the device: a piece at a time goes there, and what was worked on
+ * longest ago comes home to make room. The same source for every device:
  *
- *     histogram                      emu:
- *     histogram opencl:size=256M     the memory of an OpenCL device
+ *     histogram                            16 MiB of made-up bytes on emu:, whose kernels are threads
+ *     histogram opencl:size=4M FILE        a file, on an OpenCL device, by a kernel in OpenCL C
  */
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <uhmm/uhmm.h>
 
-#define BYTES ((size_t)16 << 20) /* for each of the two */
-#define TILE  ((size_t)64 << 10)
+#include "kernel.h"
+
 #define BINS  256
+#define PIECE ((size_t)2 << 20) /* bytes that are worked on at a time */
+#define PART  ((size_t)4 << 10) /* bytes that one item of a kernel counts */
 
-struct job {
-	struct uhmm_device *dev;
-	const unsigned char *bytes;
-	_Atomic uint64_t *bins; /* one page */
-	unsigned retries;       /* the device began an addition, and the page was taken back before its end */
-	int error;
-};
+static const char source[] =
+	"#include <uhmm/uhmm.cl>\n"
+	"kernel void count(global uchar *memory, global const struct uhmm_extent *table, ulong nr, ulong bytes, ulong end, ulong bins)\n"
+	"{\n"
+	"	ulong at = bytes + get_global_id(0) * 4096, stop = min(at + 4096, end);\n"
+	"	global uint *to = uhmm_at(memory, table, nr, bins);\n"
+	"	if (at >= stop)\n"
+	"		return;\n"
+	"	global const uchar *from = uhmm_at(memory, table, nr, at);\n"
+	"	for (ulong i = 0; i < stop - at; i++)\n"
+	"		atomic_inc(&to[from[i]]);\n"
+	"}\n";
 
-/* RESIDENT: only while the device has the page. What is refused was taken away since, so none of it has happened. */
-static int device_add(struct job *j, const uint64_t counts[BINS])
+static int by_kernel(struct kernel *k, struct uhmm_work *work, const unsigned char *bytes, size_t nr, uint32_t *bins)
 {
-	uint64_t bins[BINS];
-	int r;
+	uint64_t at = (uintptr_t)bytes, end = at + nr, to = (uintptr_t)bins;
 
-	for (;; j->retries++) {
-		r = uhmm_device_exclusive(j->dev, (void *)(uintptr_t)j->bins, sizeof(bins));
-		if (!r)
-			r = uhmm_device_read(j->dev, (const void *)(uintptr_t)j->bins, sizeof(bins), bins, UHMM_ACCESS_RESIDENT, NULL);
-		for (unsigned i = 0; !r && i < BINS; i++)
-			bins[i] += counts[i];
-		if (!r)
-			r = uhmm_device_write(j->dev, (void *)(uintptr_t)j->bins, sizeof(bins), bins, UHMM_ACCESS_RESIDENT, NULL);
-		if (r != -ENOENT && r != -EBUSY)
-			return r;
+	if (kernel_arg(k, 3, sizeof(at), &at) || kernel_arg(k, 4, sizeof(end), &end) || kernel_arg(k, 5, sizeof(to), &to))
+		return -EIO;
+	return kernel_run(k, work, (nr + PART - 1) / PART);
+}
+
+/* What lies within 4 KiB of the program does so on the device. */
+static void by_address(struct uhmm_work *work, const unsigned char *bytes, size_t nr, uint32_t *bins)
+{
+	uint32_t *to = (uint32_t *)(uintptr_t)uhmm_work_address(work, bins);
+
+	for (size_t at = 0; at < nr; at += PART) {
+		const unsigned char *from = (const unsigned char *)(uintptr_t)uhmm_work_address(work, bytes + at);
+
+		for (size_t i = 0; i < PART && at + i < nr; i++)
+			to[from[i]]++;
 	}
 }
 
-static void *device_counts(void *arg)
+/* Devices that run nothing are read through uhmm. */
+static int by_access(struct uhmm_device *dev, const unsigned char *bytes, size_t nr, uint32_t *bins)
 {
-	struct job *j = arg;
-	unsigned char tile[TILE];
+	static unsigned char part[PART];
+	int r = 0;
 
-	for (size_t at = 0; !j->error && at < BYTES; at += TILE) {
-		uint64_t counts[BINS] = { 0 };
-
-		j->error = uhmm_device_read(j->dev, j->bytes + at, TILE, tile, 0, NULL);
-		for (size_t i = 0; i < TILE; i++)
-			counts[tile[i]]++;
-		if (!j->error)
-			j->error = device_add(j, counts);
+	for (size_t at = 0, n; !r && at < nr; at += n) {
+		n = nr - at < PART ? nr - at : PART;
+		r = uhmm_device_read(dev, bytes + at, n, part, 0, NULL);
+		for (size_t i = 0; !r && i < n; i++)
+			bins[part[i]]++;
 	}
-	return NULL;
+	return r;
 }
 
-static void cpu_counts(const unsigned char *bytes, _Atomic uint64_t *bins)
+static int piece(struct uhmm_device *dev, struct kernel *k, const unsigned char *bytes, size_t nr, uint32_t *bins)
 {
-	for (size_t at = 0; at < BYTES; at += TILE) {
-		uint64_t counts[BINS] = { 0 };
+	struct uhmm_work_range r[] = { { (void *)(uintptr_t)bytes, nr, UHMM_WORK_READ, 0 }, { bins, BINS * sizeof(*bins), 0, 0 } };
+	struct uhmm_work *work;
+	int err = uhmm_work_acquire(dev, r, 2, 0, &work, NULL), has_address;
 
-		for (size_t i = 0; i < TILE; i++)
-			counts[bytes[at + i]]++;
-		for (unsigned i = 0; i < BINS; i++)
-			atomic_fetch_add(&bins[i], counts[i]); /* the first of them takes the page back */
-	}
+	if (err)
+		return err;
+	has_address = uhmm_work_address(work, bins) != 0;
+	if (k)
+		err = by_kernel(k, work, bytes, nr, bins);
+	else if (has_address)
+		by_address(work, bytes, nr, bins);
+	uhmm_work_release(work);
+	return k || has_address ? err : by_access(dev, bytes, nr, bins);
 }
 
-static int run(struct uhmm_space *space, struct uhmm_device *dev, unsigned char *bytes, _Atomic uint64_t *bins)
+static int run(struct uhmm_device *dev, const unsigned char *bytes, size_t nr, uint32_t *bins)
 {
-	struct job j = { .dev = dev, .bytes = bytes, .bins = bins };
-	uint64_t want[BINS] = { 0 }, sum = 0;
+	struct kernel k = { .kernel = NULL }, *on = kernel_possible(dev) ? &k : NULL;
+	uint32_t want[BINS] = { 0 };
 	unsigned wrong = 0;
-	pthread_t t;
-	int r;
+	int r = on ? kernel_make(on, dev, source, "count", "-I " UHMM_INCLUDE) : 0;
 
-	for (size_t i = 0; i < 2 * BYTES; i++) {
-		bytes[i] = (unsigned char)(i * i >> 11);
+	for (size_t at = 0; !r && at < nr; at += PIECE)
+		r = piece(dev, on, bytes + at, nr - at < PIECE ? nr - at : PIECE, bins);
+	if (on)
+		kernel_drop(on);
+	for (size_t i = 0; i < nr; i++)
 		want[bytes[i]]++;
-	}
-	r = uhmm_to_device(space, bytes, BYTES, dev, 0, NULL);
-	if (r)
-		return r;
-	if (pthread_create(&t, NULL, device_counts, &j))
-		return -EAGAIN;
-	cpu_counts(bytes + BYTES, bins);
-	pthread_join(t, NULL);
-	for (unsigned i = 0; i < BINS; i++) {
-		sum += bins[i];
+	for (unsigned i = 0; i < BINS; i++)
 		wrong += bins[i] != want[i];
-	}
-	printf("%llu bytes counted, %u bins wrong, %u additions of the device begun again\n", (unsigned long long)sum, wrong, j.retries);
-	return j.error ? j.error : wrong ? -EIO : 0;
+	printf("%zu bytes counted %s, %u bins wrong; of byte 0 there are %u\n", nr, on ? "by a kernel" : "by threads", wrong, bins[0]);
+	return r ? r : wrong ? -EIO : 0;
 }
 
 static void hear(void *ctx, enum uhmm_log_level level, const char *message)
@@ -116,27 +121,53 @@ static void *map(size_t bytes)
 	return mem == MAP_FAILED ? NULL : mem;
 }
 
+/* All of a file, or made-up bytes. Private memory: a mapping of the file could not leave. */
+static unsigned char *read_all(const char *path, size_t *ret_nr)
+{
+	struct stat st = { .st_size = 16 << 20 };
+	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	unsigned char *bytes;
+	ssize_t n = 1;
+
+	if (path && (fd < 0 || fstat(fd, &st) || !st.st_size))
+		return NULL;
+	*ret_nr = (size_t)st.st_size;
+	bytes = map(*ret_nr);
+	if (!bytes)
+		return NULL;
+	madvise(bytes, *ret_nr, MADV_HUGEPAGE);
+	for (size_t i = 0; !path && i < *ret_nr; i++)
+		bytes[i] = (unsigned char)(i * i >> 11);
+	for (size_t at = 0; path && at < *ret_nr && n > 0; at += (size_t)n)
+		n = read(fd, bytes + at, *ret_nr - at);
+	if (path)
+		close(fd);
+	return n > 0 ? bytes : NULL;
+}
+
 int main(int argc, char **argv)
 {
-	unsigned char *bytes = map(2 * BYTES);
-	_Atomic uint64_t *bins = map(BINS * sizeof(*bins));
+	size_t nr;
+	unsigned char *bytes = read_all(argc > 2 ? argv[2] : NULL, &nr);
+	uint32_t *bins = map(BINS * sizeof(*bins));
 	struct uhmm_space *space;
 	struct uhmm_device *dev;
 	int r;
 
-	if (!bytes || !bins)
+	if (!bytes || !bins) {
+		fprintf(stderr, "histogram: %s cannot be read\n", argc > 2 ? argv[2] : "memory");
 		return 1;
-	madvise(bytes, 2 * BYTES, MADV_HUGEPAGE);
+	}
 	uhmm_log_set(hear, NULL, UHMM_LOG_ERROR);
 	r = uhmm_open(NULL, &space);
 	if (r)
 		return r == -EPERM || r == -ENOSYS || r == -EOPNOTSUPP ? 77 : 1;
-	r = uhmm_device_open(space, argc > 1 ? argv[1] : "emu:size=256M", &dev);
+	r = uhmm_device_open(space, argc > 1 ? argv[1] : "emu:size=8M", &dev);
 	if (r) {
 		uhmm_close(space);
 		return r == -ENODEV ? 77 : 1; /* this machine has no such device */
 	}
-	r = run(space, dev, bytes, bins);
+	r = run(dev, bytes, nr, bins);
 	if (r)
 		fprintf(stderr, "histogram: %s\n", uhmm_strerror(r));
 	return uhmm_close(space) || r;

@@ -1,101 +1,119 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * y = a * x + y, where the program's own arrays go to a device, are worked on there at the program's own addresses, and come
- * home when a CPU reads them. The same source for every device:
+ * y = a * x + y, where the program's own arrays go to a device a piece at a time, are worked on there, and come home when a CPU
+ * reads them. Together they are twice as large as the device. The same source for every device:
  *
- *     saxpy                      emu:
- *     saxpy opencl:size=256M     the memory of an OpenCL device
- *     saxpy zstd:                and so on: man uhmm-devices
- *
- * The work itself is done by threads that stand for the device's: all they have of the program is its addresses, and
- * uhmm_device_read() and uhmm_device_write().
+ *     saxpy                     emu: whose kernels are threads
+ *     saxpy opencl:size=16M     an OpenCL device, by a kernel in OpenCL C
+ *     saxpy zstd:               devices that can only keep memory: the work is done by threads that read and write through uhmm
  */
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
 
 #include <uhmm/uhmm.h>
 
-#define NR      ((size_t)4 << 20) /* floats in each array: 16 MiB */
-#define BYTES   (NR * sizeof(float))
-#define TILE    ((size_t)16 << 10) /* floats that a thread works on at a time */
-#define THREADS 2
+#include "kernel.h"
 
-struct kernel {
-	struct uhmm_device *dev;
-	float a;
-	const float *x;
-	float *y;
-	_Atomic size_t next; /* the first float that nobody has taken */
-	_Atomic int error;
-};
+#define NR    ((size_t)4 << 20) /* floats in each array: 16 MiB */
+#define BYTES (NR * sizeof(float))
+#define PIECE ((size_t)1 << 20) /* floats that are worked on at a time: two pieces of 4 MiB are on the device */
+#define TILE  ((size_t)16 << 10)
+#define A     2.0f
 
-/* What one thread of the device does. */
-static void *saxpy(void *arg)
+static const char source[] =
+	"#include <uhmm/uhmm.cl>\n"
+	"kernel void saxpy(global uchar *memory, global const struct uhmm_extent *table, ulong nr, ulong x, ulong y, float a)\n"
+	"{\n"
+	"	ulong i = get_global_id(0) * sizeof(float);\n"
+	"	global const float *from = uhmm_at(memory, table, nr, x + i);\n"
+	"	global float *to = uhmm_at(memory, table, nr, y + i);\n"
+	"	*to += a * *from;\n"
+	"}\n";
+
+/* One piece by an OpenCL device. */
+static int by_kernel(struct kernel *k, struct uhmm_work *work, const float *x, float *y)
 {
-	struct kernel *k = arg;
-	float x[TILE], y[TILE];
-	size_t at;
+	uint64_t from = (uintptr_t)x, to = (uintptr_t)y;
+	float a = A;
+
+	if (kernel_arg(k, 3, sizeof(from), &from) || kernel_arg(k, 4, sizeof(to), &to) || kernel_arg(k, 5, sizeof(a), &a))
+		return -EIO;
+	return kernel_run(k, work, PIECE);
+}
+
+/* By a device whose kernels are threads of this process: they find the bytes where the device has them. */
+static int by_address(struct uhmm_work *work, const float *x, float *y)
+{
+	for (size_t at = 0; at < PIECE; at += TILE) {
+		const float *from = (const float *)(uintptr_t)uhmm_work_address(work, x + at);
+		float *to = (float *)(uintptr_t)uhmm_work_address(work, y + at);
+
+		for (size_t i = 0; i < TILE; i++)
+			to[i] += A * from[i];
+	}
+	return 0;
+}
+
+/* Through uhmm, for devices that run nothing. Nothing is held: the calls find the pages wherever they are. */
+static int by_access(struct uhmm_device *dev, const float *x, float *y)
+{
+	float from[TILE], to[TILE];
 	int r = 0;
 
-	while (!r && (at = atomic_fetch_add(&k->next, TILE)) < NR) {
-		r = uhmm_device_read(k->dev, k->x + at, sizeof(x), x, 0, NULL);
+	for (size_t at = 0; !r && at < PIECE; at += TILE) {
+		r = uhmm_device_read(dev, x + at, sizeof(from), from, 0, NULL);
 		if (!r)
-			r = uhmm_device_read(k->dev, k->y + at, sizeof(y), y, 0, NULL);
+			r = uhmm_device_read(dev, y + at, sizeof(to), to, 0, NULL);
 		for (size_t i = 0; i < TILE; i++)
-			y[i] += k->a * x[i];
+			to[i] += A * from[i];
 		if (!r)
-			r = uhmm_device_write(k->dev, k->y + at, sizeof(y), y, 0, NULL);
+			r = uhmm_device_write(dev, y + at, sizeof(to), to, 0, NULL);
 	}
-	if (r)
-		k->error = r;
-	return NULL;
+	return r;
 }
 
-static int launch(struct kernel *k)
+static int piece(struct uhmm_device *dev, struct kernel *k, float *x, float *y)
 {
-	pthread_t t[THREADS];
-	int nr = 0;
+	struct uhmm_work_range r[] = { { x, PIECE * sizeof(*x), UHMM_WORK_READ, 0 }, { y, PIECE * sizeof(*y), 0, 0 } };
+	struct uhmm_work *work;
+	int err = uhmm_work_acquire(dev, r, 2, 0, &work, NULL), has_address;
 
-	while (nr < THREADS && !pthread_create(&t[nr], NULL, saxpy, k))
-		nr++;
-	if (!nr)
-		return -EAGAIN;
-	while (nr)
-		pthread_join(t[--nr], NULL);
-	return k->error;
+	if (err)
+		return err;
+	has_address = uhmm_work_address(work, x) != 0;
+	if (k)
+		err = by_kernel(k, work, x, y);
+	else if (has_address)
+		err = by_address(work, x, y);
+	uhmm_work_release(work);
+	return k || has_address ? err : by_access(dev, x, y);
 }
 
-static unsigned long long used_mib(struct uhmm_device *dev)
+static int run(struct uhmm_device *dev, float *x, float *y)
 {
+	struct kernel k = { .kernel = NULL }, *on = kernel_possible(dev) ? &k : NULL;
 	struct uhmm_device_info info = { .sz = sizeof(info) };
-
-	return uhmm_device_query(dev, &info) ? 0 : (unsigned long long)info.used_bytes >> 20;
-}
-
-static int run(struct uhmm_space *space, struct uhmm_device *dev, float *x, float *y)
-{
-	struct kernel k = { .dev = dev, .a = 2, .x = x, .y = y };
 	size_t wrong = 0;
-	int r;
+	int r = on ? kernel_make(on, dev, source, "saxpy", "-I " UHMM_INCLUDE) : 0;
 
 	for (size_t i = 0; i < NR; i++) {
 		x[i] = (float)(i % 1000);
 		y[i] = 1;
 	}
-	r = uhmm_to_device(space, x, BYTES, dev, 0, NULL);
-	if (r >= 0)
-		r = uhmm_to_device(space, y, BYTES, dev, 0, NULL);
-	if (r >= 0)
-		r = launch(&k);
+	for (size_t at = 0; !r && at < NR; at += PIECE)
+		r = piece(dev, on, x + at, y + at);
+	if (on)
+		kernel_drop(on);
+	if (!r)
+		r = uhmm_device_query(dev, &info);
 	if (r)
 		return r;
-	printf("the device has %llu MiB\n", used_mib(dev));
-	for (size_t i = 0; i < NR; i++) /* y comes home, a folio for each touch; x stays */
-		wrong += y[i] != 2 * (float)(i % 1000) + 1;
-	printf("%zu of %zu are wrong; the device has %llu MiB\n", wrong, NR, used_mib(dev));
+	printf("%s; the device has %llu of %llu MiB\n", on ? "by a kernel" : "by threads", (unsigned long long)info.used_bytes >> 20,
+	       (unsigned long long)info.size_bytes >> 20);
+	for (size_t i = 0; i < NR; i++) /* y comes home, a folio for each touch */
+		wrong += y[i] != A * (float)(i % 1000) + 1;
+	printf("%zu of %zu are wrong\n", wrong, NR);
 	return wrong ? -EIO : 0;
 }
 
@@ -119,12 +137,12 @@ int main(int argc, char **argv)
 	r = uhmm_open(NULL, &space);
 	if (r)
 		return r == -EPERM || r == -ENOSYS || r == -EOPNOTSUPP ? 77 : 1;
-	r = uhmm_device_open(space, argc > 1 ? argv[1] : "emu:size=256M", &dev);
+	r = uhmm_device_open(space, argc > 1 ? argv[1] : "emu:size=16M", &dev);
 	if (r) {
 		uhmm_close(space);
 		return r == -ENODEV ? 77 : 1; /* this machine has no such device */
 	}
-	r = run(space, dev, mem, mem + NR);
+	r = run(dev, mem, mem + NR);
 	if (r)
 		fprintf(stderr, "saxpy: %s\n", uhmm_strerror(r));
 	return uhmm_close(space) || r;

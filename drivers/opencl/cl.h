@@ -90,6 +90,7 @@ struct cl_event;
 	F(int32_t, release_event, "clReleaseEvent", (struct cl_event *e))
 
 struct cl {
+	void *library; /* of dlopen(3) */
 #define CL_MEMBER(result, name, there, arguments) result (*name) arguments;
 	CL_FUNCTIONS(CL_MEMBER)
 #undef CL_MEMBER
@@ -107,6 +108,7 @@ static inline const char *cl_load(struct cl *ret, const char *file, int apart)
 
 	if (!library)
 		return file;
+	ret->library = library;
 #define CL_FIND(result, name, there, arguments) \
 	found = dlsym(library, there); \
 	if (!found) \

@@ -34,13 +34,20 @@
  *   touches memory on the device in a destructor asks a driver that may be gone.
  * - The namespace's C library sees the environment that the process was started with, not what setenv() changed.
  *
- * Kernels of the program do not see this memory: its context is another. It is a place to keep folios, not to compute on them.
+ * Kernels on this memory
+ *
+ * A kernel must be made in the driver's own context, by the functions of its own copy of OpenCL: uhmm_device_native() gives both. By
+ * name: "context", "device", "queue" (for the program's commands too; OpenCL lets threads share it), "buffer0" and so on - the buffers lie
+ * one behind the other in the device's offsets, so a folio at offset O is in buffer O / B, for B see buffer= - and any function of the
+ * standard, as "clCreateKernel". include/uhmm/uhmm.cl has what a kernel needs to follow the program's pointers. What the program gives
+ * to these functions must not be on the device, nor may they be called while the program holds what a touch of it waits for (work.h).
  */
 #include "drivers/opencl/opencl.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -146,6 +153,29 @@ static int opencl_open(const char *options, struct uhmm_driver_props *ret_props,
 	return 0;
 }
 
+static int opencl_native(void *ctx, const char *name, void **ret)
+{
+	struct opencl *o = ctx;
+	char *end;
+
+	if (!strcmp(name, "context")) {
+		*ret = o->context;
+	} else if (!strcmp(name, "device")) {
+		*ret = o->chosen.device;
+	} else if (!strcmp(name, "queue")) {
+		*ret = o->shared;
+	} else if (!strncmp(name, "buffer", 6)) {
+		unsigned long n = strtoul(name + 6, &end, 10);
+
+		if (end == name + 6 || *end || n >= o->nr_buffers)
+			return -ENOENT;
+		*ret = o->buffers[n];
+	} else {
+		*ret = strncmp(name, "cl", 2) ? NULL : dlsym(o->cl->library, name);
+	}
+	return *ret ? 0 : -ENOENT;
+}
+
 static uint64_t opencl_host_bytes(void *ctx)
 {
 	struct opencl *o = ctx;
@@ -166,4 +196,5 @@ const struct uhmm_driver uhmm_driver_opencl = {
 	.fence_wait = opencl_fence_wait,
 	.clear = opencl_clear,
 	.host_bytes = opencl_host_bytes,
+	.native = opencl_native,
 };
