@@ -24,8 +24,22 @@ static unsigned window_slots(const struct staging *st)
 	return st->nr_window;
 }
 
-static void push(struct slot_list *l, uint32_t i) { l->at[l->nr++] = i; }
-static uint32_t pop(struct slot_list *l)          { return l->at[--l->nr]; }
+static unsigned count(const struct slot_list *l)
+{
+	return atomic_load_explicit(&l->nr, memory_order_relaxed);
+}
+
+static void push(struct slot_list *l, uint32_t i)
+{
+	l->at[count(l)] = i;
+	atomic_store_explicit(&l->nr, count(l) + 1, memory_order_relaxed);
+}
+
+static uint32_t pop(struct slot_list *l)
+{
+	atomic_store_explicit(&l->nr, count(l) - 1, memory_order_relaxed);
+	return l->at[count(l)];
+}
 
 static uint64_t window_slot(const struct staging *st, uint32_t i) { return st->window + i * BLOCK_BYTES; }
 
@@ -116,7 +130,7 @@ static bool take_from(struct staging *st, struct slot_list *l, uint32_t *ret)
 	bool had;
 
 	lock_take(&st->lock);
-	had = l->nr > 0;
+	had = count(l) > 0;
 	if (had) {
 		*ret = pop(l);
 	} else if (l == &st->empty && st->nr_touched < window_slots(st)) {
@@ -260,7 +274,7 @@ void staging_put_thp(struct staging *st, uint64_t slot)
 		return;
 	}
 	lock_take(&st->lock);
-	keep = st->full.nr < st->max_full;
+	keep = count(&st->full) < st->max_full;
 	if (keep)
 		push(&st->full, index_of(st, slot));
 	lock_drop(&st->lock);
@@ -276,7 +290,7 @@ void staging_shrink_pool(struct staging *st, uint64_t bytes)
 	do {
 		lock_take(&st->lock);
 		st->max_full = min_u64(st->max_full, bytes >> BLOCK_SHIFT);
-		more = st->full.nr > st->max_full;
+		more = count(&st->full) > st->max_full;
 		i = more ? pop(&st->full) : 0;
 		lock_drop(&st->lock);
 		if (more)
@@ -290,7 +304,7 @@ void staging_scrub(struct staging *st)
 	uint32_t i;
 
 	lock_take(&st->lock);
-	left = st->dirty.nr;
+	left = count(&st->dirty);
 	lock_drop(&st->lock);
 	for (; left && take_from(st, &st->dirty, &i) && clean(st, i); left--)
 		put_to(st, st->pt_reclaim ? &st->empty : &st->dirty, i);
@@ -304,5 +318,5 @@ void staging_scrub(struct staging *st)
 uint64_t staging_pool_bytes(struct staging *st)
 {
 	/* without the lock: a thread of the program asks, which must not hold what a fault thread needs */
-	return (uint64_t)__atomic_load_n(&st->full.nr, __ATOMIC_RELAXED) * BLOCK_BYTES;
+	return (uint64_t)count(&st->full) * BLOCK_BYTES;
 }

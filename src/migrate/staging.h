@@ -24,7 +24,7 @@
 /* Indices of slots; room for every slot. */
 struct slot_list {
 	uint32_t *at;
-	unsigned nr;
+	_Atomic unsigned nr; /* changed under the lock, looked at without */
 };
 
 struct staging {
