@@ -39,16 +39,16 @@ void rss_close(int fd)
 
 int rss_read(int fd, struct rss *ret)
 {
-	uint64_t mapped, resident, shared;
+	uint64_t mapped, resident, shared, skip, data; /* proc(5): size resident shared text lib data dt */
 	char text[128];
 	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
 
 	if (n < 0)
 		return -errno;
 	text[n] = '\0';
-	if (!number(number(number(text, &mapped), &resident), &shared))
+	if (!number(number(number(number(number(number(text, &mapped), &resident), &shared), &skip), &skip), &data))
 		return -EIO;
-	ret->mapped_bytes = mapped * PAGE_BYTES;
+	ret->mapped_bytes = (mapped + data) * PAGE_BYTES;
 	ret->anon_bytes = (resident > shared ? resident - shared : 0) * PAGE_BYTES;
 	return 0;
 }

@@ -8,7 +8,9 @@
 
 struct rss {
 	uint64_t anon_bytes;    /* private pages in RAM: heap, stacks, memory of our own; not files, not shared memory */
-	uint64_t mapped_bytes;  /* of the address space: changes whenever a mapping comes, goes or grows */
+	/* Of the address space, and once more what of it is private and writable: changes whenever a mapping comes, goes or grows, and when a
+	 * part of what was only reserved becomes accessible. */
+	uint64_t mapped_bytes;
 };
 
 /* Return: 0 or -errno. */

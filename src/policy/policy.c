@@ -170,7 +170,8 @@ static uint64_t look(struct policy *p)
 		p->seen_mapped = 0;
 	}
 	p->maps = mapped > p->seen_mapped;
-	if (mapped != p->seen_mapped) {
+	/* and when there is more than the door has let in: as much may have gone as has come */
+	if (mapped != p->seen_mapped || (p->armed && resident > get(&p->hard))) {
 		watch_mappings(p, p->armed);
 		p->seen_mapped = mapped;
 	}

@@ -77,6 +77,30 @@ static void growth_waits_for_room(void **state)
 	assert_int_equal(uhmm_device_close(slow), 0);
 }
 
+/* A heap that is reserved as a whole, and becomes accessible piece by piece, as a JVM's. Nothing leaves as fast as it is filled. */
+static void what_was_only_reserved_waits_too(void **state)
+{
+	char *mem = mmap(NULL, LARGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct uhmm_device *slow = open_device("emu:size=256M,bandwidth=256M"), *both[] = { slow, dev };
+	UHMM_OPTS(uhmm_policy_opts, o, .limit_bytes = LIMIT, .devices = both, .nr_devices = 2,
+		  .flags = UHMM_POLICY_EMU_APART | UHMM_POLICY_HUGE);
+	uint64_t rounds;
+
+	(void)state;
+	assert_int_equal(uhmm_policy_start(space, &o), 0);
+	for (size_t at = 0; at < LARGE; at += 8 * MIB) {
+		assert_int_equal(mprotect(mem + at, 8 * MIB, PROT_READ | PROT_WRITE), 0);
+		rounds = policy().rounds;
+		eventually(policy().rounds > rounds + 1);
+		fill_pattern_at(mem + at, 8 * MIB, 2, at);
+	}
+	assert_true(policy().resident_max_bytes <= LIMIT + SLACK);
+	assert_pattern(mem, LARGE, 2);
+	munmap(mem, LARGE);
+	assert_int_equal(uhmm_policy_stop(space), 0);
+	assert_int_equal(uhmm_device_close(slow), 0);
+}
+
 static void zeros_cost_nothing(void **state)
 {
 	uint64_t before;
@@ -285,6 +309,7 @@ int main(void)
 		cmocka_unit_test(growth_waits_for_room),
 		cmocka_unit_test(what_was_written_first_leaves_first),
 		cmocka_unit_test(what_is_touched_while_it_leaves_comes_back),
+		cmocka_unit_test(what_was_only_reserved_waits_too),
 		cmocka_unit_test(zeros_cost_nothing),
 		cmocka_unit_test(threads_together_stay_below),
 		cmocka_unit_test(what_a_dead_child_has_shared_leaves_too),

@@ -36,6 +36,20 @@ static void private_memory_that_is_touched_counts(void **state)
 	assert_true(after.anon_bytes < before.anon_bytes + SLACK);
 }
 
+/* A JVM reserves its heap, and makes it accessible as it needs it. */
+static void reserved_memory_that_becomes_writable_is_seen(void **state)
+{
+	char *mem = mmap(NULL, LEN, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t before = look().mapped_bytes;
+
+	(void)state;
+	assert_int_equal(mprotect(mem, LEN / 2, PROT_READ | PROT_WRITE), 0);
+	assert_int_equal(look().mapped_bytes, before + LEN / 2);
+	assert_ptr_equal(mmap(mem + LEN / 2, LEN / 2, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), mem + LEN / 2);
+	assert_int_equal(look().mapped_bytes, before + LEN);
+	munmap(mem, LEN);
+}
+
 static void shared_memory_does_not_count(void **state)
 {
 	struct rss before = look(), after;
@@ -62,6 +76,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(private_memory_that_is_touched_counts),
+		cmocka_unit_test(reserved_memory_that_becomes_writable_is_seen),
 		cmocka_unit_test(shared_memory_does_not_count),
 		cmocka_unit_test(a_wrong_file_is_an_error),
 	};
