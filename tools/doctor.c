@@ -111,6 +111,7 @@ int doctor_main(int argc, char **argv)
 	doctor_limits(&rep);
 	doctor_devices(&rep);
 	doctor_opencl(&rep);
+	doctor_cuda(&rep);
 	if (json)
 		print_json(&rep);
 	else

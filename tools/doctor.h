@@ -38,5 +38,6 @@ void doctor_thp(struct report *rep);     /* 2 MiB pages */
 void doctor_limits(struct report *rep);  /* what bounds this process */
 void doctor_devices(struct report *rep); /* drivers, and whether they open */
 void doctor_opencl(struct report *rep);  /* what opencl: could open */
+void doctor_cuda(struct report *rep);    /* what cuda: could open */
 
 #endif
