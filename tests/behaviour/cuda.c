@@ -219,6 +219,9 @@ static void more_copies_at_once_than_lanes(const char *options)
 	assert_true(asynchronous >= 2 && asynchronous < 40);
 	for (unsigned i = 0; i < 40; i++)
 		assert_true(!fences[i] || !d->fence_wait(ctx, fences[i]));
+	fences[0] = 0; /* there are lanes again */
+	assert_int_equal(d->copy_in(ctx, segs, 3, &fences[0]), 0);
+	assert_true(fences[0] && !d->fence_wait(ctx, fences[0]));
 	for (unsigned i = 0; i < 3; i++)
 		segs[i].host = out + ((char *)segs[i].host - in);
 	fences[0] = 0;
@@ -276,13 +279,19 @@ static void *copy_about(void *arg)
 	return NULL;
 }
 
-static void two_threads(void **state)
+/* @held: so many copies are begun before, and waited for afterwards. */
+static void two_threads_beside(unsigned held)
 {
 	struct party parties[NR_THREADS];
 	pthread_t threads[NR_THREADS];
+	struct uhmm_seg seg = { 48 * MIB, map_anon(BYTES, true, false), BYTES };
+	uint64_t fences[40] = { 0 };
 	void *ctx;
 	const struct uhmm_driver *d = open_driver("size=64M,staging=pinned", &ctx);
 
+	memset(seg.host, 1, BYTES);
+	for (unsigned i = 0; i < held; i++)
+		assert_int_equal(d->copy_in(ctx, &seg, 1, &fences[i]), 0);
 	for (unsigned i = 0; i < NR_THREADS; i++) {
 		parties[i] = (struct party){ d, ctx, i, false };
 		assert_int_equal(pthread_create(&threads[i], NULL, copy_about, &parties[i]), 0);
@@ -291,7 +300,16 @@ static void two_threads(void **state)
 		pthread_join(threads[i], NULL);
 		assert_true(parties[i].good);
 	}
+	for (unsigned i = 0; i < held; i++)
+		assert_true(!fences[i] || !d->fence_wait(ctx, fences[i]));
 	d->close(ctx);
+	unmap_anon(seg.host, BYTES);
+}
+
+static void two_threads(void **state)
+{
+	two_threads_beside(0);
+	two_threads_beside(40); /* both go by the shared lane */
 }
 
 /* ---- a device that fails ---- */
@@ -338,6 +356,39 @@ static void a_copy_that_fails_is_told_by_name(void **state)
 {
 	copies_that_fail("size=64M,staging=pinned");
 	copies_that_fail("size=64M,staging=direct");
+}
+
+/* What was under way when another command failed neither arrives later nor stays behind in the ring. */
+static void a_copy_that_fails_half_way(void **state)
+{
+	char *first = map_anon(BYTES, true, false), *second = map_anon(BYTES, true, false);
+	struct uhmm_seg segs[2] = { { 0, first, 10 * PAGE }, { 20 * PAGE, first + 20 * PAGE, 10 * PAGE } };
+	void *ctx;
+	const struct uhmm_driver *d = open_driver("size=64M,staging=pinned", &ctx);
+
+	for (unsigned good = 0; good < 2; good++) {
+		segs[0].host = first;
+		segs[1].host = first + 20 * PAGE;
+		fill_pattern(first, BYTES, 6);
+		fake->good_first = (int32_t)good;
+		fake->copy_in = 1;
+		assert_int_equal(d->copy_in(ctx, segs, 2, NULL), -EIO);
+		assert_int_equal(d->copy_in(ctx, segs, 2, NULL), 0);
+		fake->good_first = (int32_t)good;
+		fake->copy_out = 1;
+		assert_int_equal(d->copy_out(ctx, segs, 2, NULL), -EIO);
+		memset(first, 7, BYTES);
+		segs[0].host = second;
+		segs[1].host = second + 20 * PAGE;
+		assert_int_equal(d->copy_out(ctx, segs, 2, NULL), 0);
+		assert_int_equal(check_pattern_at(second, 10 * PAGE, 6, 0), -1);
+		assert_int_equal(check_pattern_at(second + 20 * PAGE, 10 * PAGE, 6, 20 * PAGE), -1);
+		for (size_t i = 0; i < 40 * PAGE; i++)
+			assert_int_equal(first[i], 7);
+	}
+	d->close(ctx);
+	unmap_anon(first, BYTES);
+	unmap_anon(second, BYTES);
 }
 
 static void a_context_that_is_lost(void **state)
@@ -486,6 +537,7 @@ int main(void)
 		cmocka_unit_test_setup(many_copies_at_once, reset),
 		cmocka_unit_test_setup(two_threads, reset),
 		cmocka_unit_test_setup(a_copy_that_fails_is_told_by_name, reset),
+		cmocka_unit_test_setup(a_copy_that_fails_half_way, reset),
 		cmocka_unit_test_setup(a_context_that_is_lost, reset),
 		cmocka_unit_test_setup(memory_that_is_there_twice, reset),
 		cmocka_unit_test_setup(large_chunks, reset),

@@ -12,7 +12,7 @@
 
 #define UNIT      (UINT64_C(2) << 20)
 #define NR_UNITS  256u
-#define NR_RANGES 64u
+#define NR_RANGES 512u
 
 struct fake_cuda fake_cuda = { .nr_devices = 2 };
 
@@ -30,7 +30,7 @@ static __thread struct cu_context *current;
 
 /* guarded by lock */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct range pinned[NR_RANGES], reserved[NR_RANGES];
+static struct range pinned[NR_RANGES], reserved[NR_RANGES], mapped[NR_RANGES];
 static uint16_t units[NR_UNITS]; /* of the memfd: how many more belong to what begins here, plus 1; or UINT16_MAX inside */
 static int memory = -1;
 
@@ -361,19 +361,26 @@ cu_result fake_map(cu_ptr at, size_t bytes, size_t offset, cu_handle h, unsigned
 
 	if (!r)
 		r = once(&fake_cuda.map);
-	if (r || flags || offset || at % UNIT || units[h - 1] * UNIT != bytes || !is_within(reserved, there, bytes))
+	if (r || flags || offset || at % UNIT || units[h - 1] * UNIT != bytes || !is_within(reserved, there, bytes) ||
+	    is_within(mapped, there, 1))
 		return r ? r : CU_INVALID_VALUE;
-	return mmap(there, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, memory, (off_t)((h - 1) * UNIT)) == there ? CU_SUCCESS :
-														 CU_OUT_OF_MEMORY;
+	if (mmap(there, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, memory, (off_t)((h - 1) * UNIT)) != there)
+		return CU_OUT_OF_MEMORY;
+	return add_range(mapped, there, bytes);
 }
 
 cu_result fake_unmap(cu_ptr at, size_t bytes)
 {
 	cu_result r = in_context();
-	void *there = (void *)(uintptr_t)at;
+	char *there = (char *)(uintptr_t)at;
 
 	if (r || !is_within(reserved, there, bytes))
 		return r ? r : CU_INVALID_VALUE;
+	for (uint64_t done = 0, n; done < bytes; done += n) {
+		n = drop_range(mapped, there + done);
+		if (!n)
+			return CU_INVALID_VALUE;
+	}
 	return mmap(there, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == there ? CU_SUCCESS :
 															CU_OUT_OF_MEMORY;
 }

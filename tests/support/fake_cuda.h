@@ -11,7 +11,7 @@
  *
  * It is as strict and as slow as CUDA may be. A command waits in its stream until somebody waits for it, and takes its bytes from
  * pinned memory only then; from memory that is not pinned it takes them at once. Memory that is mapped is out of reach before
- * cuMemSetAccess(). A call without a current context is refused, and so is all in a context that is lost. Physical memory that is
+ * cuMemSetAccess(), and nothing is mapped over it. A call without a current context is refused, and so is all in a context that is lost. Physical memory that is
  * mapped twice is there twice.
  */
 
@@ -27,6 +27,7 @@ struct fake_cuda {
 	/* The next time it is called it fails so; 0: it does not. */
 	_Atomic int32_t init, context_create, address_reserve, memory_create, map, set_access, host_alloc, stream_create, push;
 	_Atomic int32_t copy_in, copy_out, fill, event_record;
+	_Atomic int32_t good_first; /* copies that are let through before copy_in or copy_out is looked at */
 	_Atomic int32_t late; /* a command is taken, and who waits for it is told of this; from 700 on the context is lost, too */
 	_Atomic int32_t lost; /* the answer of each call in a context, until it is 0 again */
 

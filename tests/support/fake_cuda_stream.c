@@ -78,16 +78,24 @@ static cu_result add(struct cu_stream *s, struct command c, bool now)
 	return r;
 }
 
+/* Whether this copy is the one that fails. */
+static cu_result copy_fails(_Atomic int32_t *failure)
+{
+	if (!*failure)
+		return CU_SUCCESS;
+	return atomic_fetch_sub(&fake_cuda.good_first, 1) > 0 ? CU_SUCCESS : once(failure);
+}
+
 cu_result fake_copy_in(cu_ptr to, const void *from, size_t bytes, struct cu_stream *s)
 {
-	cu_result r = once(&fake_cuda.copy_in);
+	cu_result r = copy_fails(&fake_cuda.copy_in);
 
 	return r ? r : add(s, (struct command){ COPY, (char *)(uintptr_t)to, from, bytes, 0 }, !is_pinned(from, bytes));
 }
 
 cu_result fake_copy_out(void *to, cu_ptr from, size_t bytes, struct cu_stream *s)
 {
-	cu_result r = once(&fake_cuda.copy_out);
+	cu_result r = copy_fails(&fake_cuda.copy_out);
 
 	return r ? r : add(s, (struct command){ COPY, to, (char *)(uintptr_t)from, bytes, 0 }, !is_pinned(to, bytes));
 }
