@@ -363,6 +363,8 @@ static void a_copy_that_fails_half_way(void **state)
 {
 	char *first = map_anon(BYTES, true, false), *second = map_anon(BYTES, true, false);
 	struct uhmm_seg segs[2] = { { 0, first, 10 * PAGE }, { 20 * PAGE, first + 20 * PAGE, 10 * PAGE } };
+	const struct uhmm_seg elsewhere = { 32 * MIB, first + BLOCK, BLOCK };
+	uint64_t fence;
 	void *ctx;
 	const struct uhmm_driver *d = open_driver("size=64M,staging=pinned", &ctx);
 
@@ -373,7 +375,10 @@ static void a_copy_that_fails_half_way(void **state)
 		fake->good_first = (int32_t)good;
 		fake->copy_in = 1;
 		assert_int_equal(d->copy_in(ctx, segs, 2, NULL), -EIO);
-		assert_int_equal(d->copy_in(ctx, segs, 2, NULL), 0);
+		fence = 0;
+		assert_int_equal(d->copy_in(ctx, &elsewhere, 1, &fence), 0); /* by the lane that has failed */
+		assert_int_equal(d->copy_in(ctx, segs, 2, NULL), 0);         /* by another one */
+		assert_true(!fence || !d->fence_wait(ctx, fence));
 		fake->good_first = (int32_t)good;
 		fake->copy_out = 1;
 		assert_int_equal(d->copy_out(ctx, segs, 2, NULL), -EIO);
