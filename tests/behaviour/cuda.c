@@ -12,65 +12,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "fake_cuda.h"
-#include "support.h"
-#include "uhmm/driver.h"
-#include "uhmm/policy.h"
+#include "faked.h"
 
 #define BYTES (8 * MIB)
 #define BLOCK (2 * MIB)
 #define PAGE  ((size_t)4096)
 
-static struct uhmm_space *space;
 static struct fake_cuda *fake;
-static const char *library;
-
-static const char *spec(const char *options)
-{
-	static char s[400];
-
-	snprintf(s, sizeof(s), "cuda:library=%s,apart=off,%s", library, options);
-	return s;
-}
-
-static struct uhmm_device *open_device(const char *options)
-{
-	struct uhmm_device *dev = NULL;
-
-	assert_int_equal(uhmm_device_open(space, spec(options), &dev), 0);
-	return dev;
-}
-
-/* The driver, without uhmm in between. */
-static const struct uhmm_driver *open_driver(const char *opts, void **ret_ctx)
-{
-	struct uhmm_driver_props props = { .sz = sizeof(props) };
-	const char *options;
-	const struct uhmm_driver *d = uhmm_driver_find(spec(opts), &options, NULL, 0);
-	char why[300];
-
-	assert_non_null(d);
-	assert_int_equal(d->open(options, &props, ret_ctx, why, sizeof(why)), 0);
-	return d;
-}
-
-/* Opening fails with this errno and a sentence that has these words, and leaves nothing behind. */
-static void refused(const char *options, int r, const char *words)
-{
-	struct uhmm_device *dev = NULL;
-
-	support_log_clear();
-	assert_int_equal(uhmm_device_open(space, spec(options), &dev), r);
-	assert_int_equal(support_log_count(), 1);
-	if (!strstr(support_last_log(), words))
-		fail_msg("\"%s\" has not \"%s\"", support_last_log(), words);
-	assert_int_equal(fake->live, 0);
-}
 
 static int reset(void **state)
 {
@@ -206,34 +159,23 @@ static void more_copies_at_once_than_lanes(const char *options)
 	char *in = map_anon(BYTES, true, false), *out = map_anon(BYTES, true, false);
 	struct uhmm_seg segs[3] = { { PAGE, in, BYTES - 3 * PAGE }, { BYTES, in + BYTES - 3 * PAGE, PAGE },
 				    { BYTES + 4 * PAGE, in + BYTES - 2 * PAGE, 2 * PAGE } };
-	uint64_t fences[40] = { 0 };
-	unsigned asynchronous = 0;
+	uint64_t fence = 0;
 	void *ctx;
 	const struct uhmm_driver *d = open_driver(options, &ctx);
 
 	fill_pattern(in, BYTES, 3);
-	for (unsigned i = 0; i < 40; i++) {
-		assert_int_equal(d->copy_in(ctx, segs, 3, &fences[i]), 0);
-		asynchronous += fences[i] != 0;
-	}
-	assert_true(asynchronous >= 2 && asynchronous < 40);
-	for (unsigned i = 0; i < 40; i++)
-		assert_true(!fences[i] || !d->fence_wait(ctx, fences[i]));
-	fences[0] = 0; /* there are lanes again */
-	assert_int_equal(d->copy_in(ctx, segs, 3, &fences[0]), 0);
-	assert_true(fences[0] && !d->fence_wait(ctx, fences[0]));
+	hold_fences(d, ctx, segs, 3, 40);
 	for (unsigned i = 0; i < 3; i++)
 		segs[i].host = out + ((char *)segs[i].host - in);
-	fences[0] = 0;
-	assert_int_equal(d->copy_out(ctx, segs, 3, &fences[0]), 0);
-	assert_true(!fences[0] || !d->fence_wait(ctx, fences[0]));
+	assert_int_equal(d->copy_out(ctx, segs, 3, &fence), 0);
+	assert_true(!fence || !d->fence_wait(ctx, fence));
 	assert_memory_equal(in, out, BYTES);
 	assert_int_equal(d->clear(ctx, BLOCK, BLOCK), 0);
 	segs[0] = (struct uhmm_seg){ BLOCK, out, BLOCK };
 	assert_int_equal(d->copy_out(ctx, segs, 1, NULL), 0);
 	assert_int_equal(check_zero(out, BLOCK), -1);
 	segs[0].offset = 63 * MIB;
-	assert_int_equal(d->copy_out(ctx, segs, 1, &fences[0]), -EINVAL);
+	assert_int_equal(d->copy_out(ctx, segs, 1, &fence), -EINVAL);
 	d->close(ctx);
 	d->close(NULL);
 	assert_int_equal(fake->live, 0);
@@ -507,27 +449,7 @@ static void no_policy_works_beside_it(void **state)
 
 static void a_child_has_no_cuda(void **state)
 {
-	struct uhmm_device *dev = open_device("size=64M");
-	char *mem = map_anon(BYTES, true, true);
-	int status;
-	pid_t pid;
-
-	fill_pattern(mem, BYTES, 4);
-	assert_int_equal(uhmm_to_device(space, mem, BYTES, dev, 0, NULL), 0);
-	pid = fork();
-	if (!pid) {
-		struct uhmm_space *own;
-		bool good = check_pattern(mem, BYTES, 4) == -1 && !uhmm_open(NULL, &own) &&
-			    uhmm_device_open(own, spec("size=64M"), &dev) == -ENODEV &&
-			    strstr(support_last_log(), "CUDA was used before fork(2)");
-
-		_exit(!good);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-	assert_int_equal(check_pattern(mem, BYTES, 4), -1);
-	assert_int_equal(uhmm_device_close(dev), 0);
-	unmap_anon(mem, BYTES);
+	child_is_refused(BYTES);
 }
 
 int main(void)
@@ -550,21 +472,13 @@ int main(void)
 		cmocka_unit_test_setup(no_policy_works_beside_it, reset),
 		cmocka_unit_test_setup(a_child_has_no_cuda, reset),
 	};
-	void *lib;
 	int failures;
 
 	alarm(115);
-	library = getenv("UHMM_FAKE_CUDA");
-	if (!library)
-		support_skip("UHMM_FAKE_CUDA does not name tests/support/fake_cuda.c, built");
-	space = open_space_or_skip(NULL);
-	support_log_start(UHMM_LOG_ERROR);
-	lib = dlopen(library, RTLD_NOW | RTLD_LOCAL);
-	fake = lib ? dlsym(lib, "fake_cuda") : NULL;
-	if (!fake) {
-		printf("# %s\n", dlerror());
+	fake = faked_start("cuda", "UHMM_FAKE_CUDA", "fake_cuda");
+	if (!fake)
 		return 1;
-	}
+	live = &fake->live;
 	failures = cmocka_run_group_tests(tests, NULL, NULL);
 	return uhmm_close(space) || failures;
 }
