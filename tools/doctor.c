@@ -109,9 +109,9 @@ int doctor_main(int argc, char **argv)
 	doctor_kernel(&rep);
 	doctor_thp(&rep);
 	doctor_limits(&rep);
+	doctor_cuda(&rep);
 	doctor_devices(&rep);
 	doctor_opencl(&rep);
-	doctor_cuda(&rep);
 	if (json)
 		print_json(&rep);
 	else

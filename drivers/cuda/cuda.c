@@ -17,9 +17,10 @@
  * does not document which calls do; so all do, and the rule is that no call of ours may share anything with one of the program's:
  *
  * - libcuda is opened apart, in a link namespace of its own (dlmopen), with a C library of its own: another heap, and other locks.
- *   Inside the process it is a second user of the GPU, as another process would be. The two meet in the kernel only, in calls that
- *   make and map things; copies are handed to the GPU, and waited for, without it. What NVIDIA's module holds while it pins the
- *   program's pages is not known: what is given to cuMemHostRegister() should be at home.
+ *   Inside the process it is a second user of the GPU, as another process would be (whether a program's own CUDA works beside it has
+ *   to be seen on a GPU: docs/gpu.md). The two meet in the kernel only, in calls that make and map things; copies are handed to the
+ *   GPU, and waited for, without it. What NVIDIA's module holds while it pins the program's pages is not known: what is given to
+ *   cuMemHostRegister() should be at home.
  * - The context is our own. It is made current inside our calls and on the calling thread only: a callback may run on any.
  * - As with opencl:, the namespace's heap and its pinned memory are memory of the process that a policy would look after:
  *   UHMM_CAP_HEAP says so, and uhmm_policy_start() refuses to work beside it.
