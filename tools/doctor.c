@@ -109,6 +109,7 @@ int doctor_main(int argc, char **argv)
 	doctor_kernel(&rep);
 	doctor_thp(&rep);
 	doctor_limits(&rep);
+	doctor_cuda(&rep);
 	doctor_devices(&rep);
 	doctor_opencl(&rep);
 	if (json)

@@ -36,6 +36,7 @@ void report_add(struct report *rep, enum finding_state state, const char *name, 
 void doctor_kernel(struct report *rep);  /* what the kernel can do, and lets this user do */
 void doctor_thp(struct report *rep);     /* 2 MiB pages */
 void doctor_limits(struct report *rep);  /* what bounds this process */
+void doctor_cuda(struct report *rep);    /* what cuda: could open */
 void doctor_devices(struct report *rep); /* drivers, and whether they open */
 void doctor_opencl(struct report *rep);  /* what opencl: could open */
 

@@ -170,7 +170,7 @@ static void hear(void *ctx, enum uhmm_log_level level, const char *message)
 /* What a driver is tried with: little, and nothing that stays. */
 static const struct { const char *driver, *options; } tries[] = {
 	{ "emu", ":size=16M" }, { "zstd", ":size=16M" }, { "lz4", ":size=16M" }, { "file", ":/tmp,size=16M" },
-	{ "opencl", ":size=16M" },
+	{ "opencl", ":size=16M" }, { "cuda", ":size=16M" },
 	{ "faulty", "+emu:size=16M" }, { "slow", "+emu:size=16M" }, { "trace", "+emu:size=16M" },
 };
 
@@ -182,7 +182,10 @@ static const char *options_for(const struct uhmm_driver *driver)
 	return ":";
 }
 
-static bool needs_hardware(const struct uhmm_driver *driver) { return !strcmp(driver->name, "opencl"); }
+static bool needs_hardware(const struct uhmm_driver *driver)
+{
+	return !strcmp(driver->name, "opencl") || !strcmp(driver->name, "cuda");
+}
 
 static void try_device(struct report *rep, struct uhmm_space *space, const struct uhmm_driver *driver)
 {

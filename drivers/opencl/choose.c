@@ -28,11 +28,11 @@ static int why_none(const struct cl_seen *s, const char *platform, const char *d
 
 	for (unsigned i = 0; i < s->nr_platforms; i++) {
 		add_name(&all, i, s->platforms[i].name);
-		if (cl_means(platform, i, s->platforms[i].name))
+		if (spec_means(platform, i, s->platforms[i].name))
 			add_name(&meant, i, s->platforms[i].name);
 	}
 	for (unsigned i = 0; i < s->nr_devices; i++)
-		if (cl_means(platform, s->devices[i].platform, s->platforms[s->devices[i].platform].name))
+		if (spec_means(platform, s->devices[i].platform, s->platforms[s->devices[i].platform].name))
 			add_name(&devices, devices.nr, s->devices[i].name);
 	if (!all.nr)
 		return err_why(why, why_bytes, -ENODEV, "there is no OpenCL platform: no driver (ICD) is installed (Debian has one for "

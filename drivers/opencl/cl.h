@@ -5,16 +5,12 @@
 /*
  * The part of OpenCL 1.2 that is used here: types, numbers and functions as the standard has them, and how they are had at run
  * time. No OpenCL header or library is needed to build.
- *
- * The loader of OpenCL drivers (ICDs), and with it the drivers, can be opened "apart": in a link namespace of their own, with a
- * C library of their own. Their malloc(), their locks and their threads then have nothing to do with the program's; opencl.c
- * says why that matters.
  */
 
-#include <dlfcn.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
+
+#include "base/dl.h"
 
 #define CL_LOADER         "libOpenCL.so.1"
 #define CL_LOADER_PACKAGE "ocl-icd-libopencl1"
@@ -90,33 +86,22 @@ struct cl_event;
 	F(int32_t, release_event, "clReleaseEvent", (struct cl_event *e))
 
 struct cl {
-	void *library; /* of dlopen(3) */
 #define CL_MEMBER(result, name, there, arguments) result (*name) arguments;
 	CL_FUNCTIONS(CL_MEMBER)
 #undef CL_MEMBER
 };
 
-/*
- * Opens @file for good, and finds the functions. @apart: 1 in a namespace of its own.
- * Return: NULL; or what is missing: @file, or the name of a function.
- * Context: a thread of the program. Threads that the drivers start inherit the caller's signal mask.
- */
-static inline const char *cl_load(struct cl *ret, const char *file, int apart)
-{
-	void *library = apart ? dlmopen(LM_ID_NEWLM, file, RTLD_NOW | RTLD_LOCAL) : dlopen(file, RTLD_NOW | RTLD_LOCAL);
-	void *found;
+static const struct dl_symbol cl_symbols[] = {
+#define CL_SYMBOL(result, name, there, arguments) { there, offsetof(struct cl, name) },
+	CL_FUNCTIONS(CL_SYMBOL)
+#undef CL_SYMBOL
+	{ NULL, 0 },
+};
 
-	if (!library)
-		return file;
-	ret->library = library;
-#define CL_FIND(result, name, there, arguments) \
-	found = dlsym(library, there); \
-	if (!found) \
-		return there; \
-	memcpy(&ret->name, &found, sizeof(found));
-	CL_FUNCTIONS(CL_FIND)
-#undef CL_FIND
-	return NULL;
+/* Opens a loader for good. @apart: in a namespace of its own. Return and context: as dl_load(). */
+static inline const char *cl_load(struct cl *ret, const char *file, bool apart)
+{
+	return dl_load(ret, NULL, file, apart, cl_symbols);
 }
 
 /* The standard's name of an answer. */

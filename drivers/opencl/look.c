@@ -2,8 +2,9 @@
 #include "drivers/opencl/look.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "base/spec.h"
 
 static void look_at_device(const struct cl *cl, struct cl_device *device, unsigned platform, struct cl_device_seen *ret)
 {
@@ -49,13 +50,6 @@ int32_t cl_look(const struct cl *cl, struct cl_seen *ret)
 	return CL_SUCCESS;
 }
 
-bool cl_means(const char *text, unsigned number, const char *name)
-{
-	if (text[strspn(text, "0123456789")])
-		return strcasestr(name, text);
-	return !*text || strtoul(text, NULL, 10) == number;
-}
-
 int cl_pick(const struct cl_seen *s, const char *platform, const char *device)
 {
 	unsigned number = 0;
@@ -64,7 +58,7 @@ int cl_pick(const struct cl_seen *s, const char *platform, const char *device)
 	for (unsigned i = 0; i < s->nr_devices; i++) {
 		const struct cl_device_seen *d = &s->devices[i];
 
-		if (!cl_means(platform, d->platform, s->platforms[d->platform].name) || !cl_means(device, number++, d->name))
+		if (!spec_means(platform, d->platform, s->platforms[d->platform].name) || !spec_means(device, number++, d->name))
 			continue;
 		if (*device || !(d->type & CL_DEVICE_TYPE_CPU))
 			return (int)i;

@@ -33,9 +33,6 @@ struct cl_seen {
 /* Return: CL_SUCCESS, also when there is nothing; else the loader's answer. Context: a thread of the program. */
 int32_t cl_look(const struct cl *cl, struct cl_seen *ret);
 
-/* Whether @text, a number or a part of a name, means what has this number and name. Nothing means everything. */
-bool cl_means(const char *text, unsigned number, const char *name);
-
 /*
  * The device that the two texts mean; "" leaves it open. @device as a number counts the devices of the platforms that are
  * meant; left open, it is the first that is no CPU, if there is one: a machine with a GPU may well have a CPU's driver, too.

@@ -28,7 +28,7 @@
  * - A program must not hand OpenCL's own mappings to uhmm: whole-address-space sweeps are not for this device.
  * - With apart=off, for drivers that do not work in a namespace, the rule is the program's to keep: nothing that malloc() gave,
  *   and no memory in use by a call of OpenCL, may be on the device.
- * - A child of fork(2) has no threads of OpenCL: it can open no such device if its parent had one (runtime.c). What was away is
+ * - A child of fork(2) has no threads of OpenCL: it can open no such device if its parent had one (src/base/runtime.c). What was away is
  *   given to it by its parent's process, as from any device.
  * - When the process ends, drivers' destructors may run before the program's. Exit handlers (atexit) come before both; who
  *   touches memory on the device in a destructor asks a driver that may be gone.
@@ -44,13 +44,14 @@
  */
 #include "drivers/opencl/opencl.h"
 
+#include <dlfcn.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "base/runtime.h"
 
 static const struct spec_key keys[] = {
 	{ "platform", SPEC_WORD, offsetof(struct opencl, platform_text) },
@@ -112,22 +113,17 @@ static void opencl_close(void *ctx)
 	uhmm_host_free(o, context_bytes());
 }
 
-/* With all signals blocked: threads that are started here keep it so. */
-static int open_quietly(struct opencl *o, char *why, size_t why_bytes)
+static int open_quietly(void *ctx, char *why, size_t why_bytes)
 {
-	sigset_t all, before;
-	int r;
+	struct opencl *o = ctx;
+	int r = opencl_runtime(o, why, why_bytes);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = runtime_get(o->library, o->apart, &o->cl, why, why_bytes);
 	if (!r)
 		r = choose(o, why, why_bytes);
 	if (!r)
 		r = fit(o, why, why_bytes);
 	if (!r)
 		r = memory_open(o, why, why_bytes);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return r;
 }
 
@@ -141,7 +137,7 @@ static int opencl_open(const char *options, struct uhmm_driver_props *ret_props,
 	pthread_mutex_init(&o->lanes_lock, NULL);
 	r = parse(o, options, ret_why, why_bytes);
 	if (!r)
-		r = open_quietly(o, ret_why, why_bytes);
+		r = runtime_quietly(open_quietly, o, ret_why, why_bytes);
 	if (r) {
 		opencl_close(o);
 		return r;
@@ -171,7 +167,7 @@ static int opencl_native(void *ctx, const char *name, void **ret)
 			return -ENOENT;
 		*ret = o->buffers[n];
 	} else {
-		*ret = strncmp(name, "cl", 2) ? NULL : dlsym(o->cl->library, name);
+		*ret = strncmp(name, "cl", 2) ? NULL : dlsym(o->runtime->handle, name);
 	}
 	return *ret ? 0 : -ENOENT;
 }

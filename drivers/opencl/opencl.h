@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/pages.h"
+#include "base/runtime.h"
 #include "base/spec.h"
 #include "drivers/opencl/cl.h"
 #include "drivers/opencl/look.h"
@@ -34,6 +35,7 @@ struct opencl {
 	uint64_t apart;
 	char platform_text[SPEC_WORD_BYTES], device_text[SPEC_WORD_BYTES], library[SPEC_PATH_BYTES];
 	const struct cl *cl;
+	const struct runtime *runtime;
 	struct cl_device_seen chosen;
 	struct cl_context *context;
 	struct cl_mem *buffers[OPENCL_BUFFERS];
@@ -50,11 +52,8 @@ struct opencl {
 	struct lane lanes[OPENCL_LANES];
 };
 
-/* runtime.c: the functions of a loader, which is opened once for the process. Return: 0, or -errno with a sentence. */
-int runtime_get(const char *library, bool apart, const struct cl **ret, char *ret_why, size_t why_bytes);
-
-/* Whether this process may call OpenCL: a child of fork has a copy of its parent's, without the threads. */
-bool runtime_is_ours(void);
+/* runtime.c: the functions of o->library, as o->cl. Return: 0, or -errno with a sentence. */
+int opencl_runtime(struct opencl *o, char *ret_why, size_t why_bytes);
 
 /* choose.c: the device that o->platform_text and o->device_text name. Return: 0 with o->chosen, or -ENODEV with a sentence. */
 int choose(struct opencl *o, char *ret_why, size_t why_bytes);

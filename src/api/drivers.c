@@ -4,11 +4,11 @@
 #include "base/err.h"
 #include "device/registry.h"
 
-extern const struct uhmm_driver uhmm_driver_emu, uhmm_driver_faulty, uhmm_driver_file, uhmm_driver_lz4, uhmm_driver_opencl,
-	uhmm_driver_slow, uhmm_driver_trace, uhmm_driver_zstd;
+extern const struct uhmm_driver uhmm_driver_cuda, uhmm_driver_emu, uhmm_driver_faulty, uhmm_driver_file, uhmm_driver_lz4,
+	uhmm_driver_opencl, uhmm_driver_slow, uhmm_driver_trace, uhmm_driver_zstd;
 
 static const struct uhmm_driver *const built_in[] = {
-	&uhmm_driver_emu, &uhmm_driver_zstd, &uhmm_driver_lz4, &uhmm_driver_file, &uhmm_driver_opencl,
+	&uhmm_driver_emu, &uhmm_driver_zstd, &uhmm_driver_lz4, &uhmm_driver_file, &uhmm_driver_opencl, &uhmm_driver_cuda,
 	&uhmm_driver_faulty, &uhmm_driver_slow, &uhmm_driver_trace,
 };
 

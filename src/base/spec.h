@@ -7,8 +7,11 @@
  * its struct or says which key was wrong.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 
 enum spec_kind {
 	SPEC_SIZE,  /* 4096, 64K, 1G, 1.5G -> uint64_t bytes */
@@ -33,5 +36,13 @@ int spec_parse(const char *options, const struct spec_key *keys, void *fields, c
 
 /* Return: 0 or -EINVAL. The whole of @text must be the value. */
 int spec_parse_value(const char *text, enum spec_kind kind, void *ret_value);
+
+/* Whether @text, a number or a part of a name, means what has this number and name. Nothing means everything. */
+static inline bool spec_means(const char *text, unsigned number, const char *name)
+{
+	if (text[strspn(text, "0123456789")])
+		return strcasestr(name, text);
+	return !*text || strtoul(text, NULL, 10) == number;
+}
 
 #endif

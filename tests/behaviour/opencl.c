@@ -3,7 +3,6 @@
  * opencl: on devices that do as they are told (support/fake_opencl.h): which one a spec means, what is said when there is none
  * or it is too small, and a device that fails. tests/driver runs on real ones.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -13,51 +12,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "fake_opencl.h"
-#include "support.h"
-#include "uhmm/driver.h"
-#include "uhmm/policy.h"
+#include "faked.h"
 
 #define BYTES (8 * MIB)
 #define PAGE  ((size_t)4096)
 
-static struct uhmm_space *space;
 static struct fake_opencl *fake;
-static const char *library;
-
-static const char *spec(const char *options)
-{
-	static char s[400];
-
-	snprintf(s, sizeof(s), "opencl:library=%s,apart=off,%s", library, options);
-	return s;
-}
-
-static struct uhmm_device *open_device(const char *options)
-{
-	struct uhmm_device *dev = NULL;
-
-	assert_int_equal(uhmm_device_open(space, spec(options), &dev), 0);
-	return dev;
-}
-
-/* Opening fails with this errno and a sentence that has these words, and leaves nothing behind. */
-static void refused(const char *options, int r, const char *words)
-{
-	struct uhmm_device *dev = NULL;
-
-	support_log_clear();
-	assert_int_equal(uhmm_device_open(space, spec(options), &dev), r);
-	assert_int_equal(support_log_count(), 1);
-	if (!strstr(support_last_log(), words))
-		fail_msg("\"%s\" has not \"%s\"", support_last_log(), words);
-	assert_int_equal(fake->live, 0);
-}
 
 static int reset(void **state)
 {
@@ -204,32 +169,20 @@ static void a_copy_that_fails_is_told_by_name(void **state)
 /* Who holds many fences may begin another copy: it waits for no lane. A segment may lie in several buffers. */
 static void more_copies_at_once_than_lanes(void **state)
 {
-	struct uhmm_driver_props props = { .sz = sizeof(props) };
-	const char *options;
-	const struct uhmm_driver *d = uhmm_driver_find(spec("size=64M,buffer=2M"), &options, NULL, 0);
-	char *in = map_anon(BYTES, true, false), *out = map_anon(BYTES, true, false), why[200];
+	char *in = map_anon(BYTES, true, false), *out = map_anon(BYTES, true, false);
 	struct uhmm_seg seg = { 4096, in, BYTES - PAGE };
-	uint64_t fences[40];
-	unsigned asynchronous = 0;
+	uint64_t fence = 0;
 	void *ctx;
+	const struct uhmm_driver *d = open_driver("size=64M,buffer=2M", &ctx);
 
-	assert_int_equal(d->open(options, &props, &ctx, why, sizeof(why)), 0);
 	fill_pattern(in, BYTES, 3);
-	for (unsigned i = 0; i < 40; i++) {
-		fences[i] = 0;
-		assert_int_equal(d->copy_in(ctx, &seg, 1, &fences[i]), 0);
-		asynchronous += fences[i] != 0;
-	}
-	assert_true(asynchronous >= 2 && asynchronous < 40);
-	for (unsigned i = 0; i < 40; i++)
-		assert_true(!fences[i] || !d->fence_wait(ctx, fences[i]));
+	hold_fences(d, ctx, &seg, 1, 40);
 	seg.host = out;
-	fences[0] = 0;
-	assert_int_equal(d->copy_out(ctx, &seg, 1, &fences[0]), 0);
-	assert_true(!fences[0] || !d->fence_wait(ctx, fences[0]));
+	assert_int_equal(d->copy_out(ctx, &seg, 1, &fence), 0);
+	assert_true(!fence || !d->fence_wait(ctx, fence));
 	assert_memory_equal(in, out, BYTES - PAGE);
 	seg.offset = 60 * MIB;
-	assert_int_equal(d->copy_out(ctx, &seg, 1, &fences[0]), -EINVAL);
+	assert_int_equal(d->copy_out(ctx, &seg, 1, &fence), -EINVAL);
 	d->close(ctx);
 	d->close(NULL);
 	assert_int_equal(fake->live, 0);
@@ -259,26 +212,7 @@ static void no_policy_works_beside_it(void **state)
 
 static void a_child_has_no_opencl(void **state)
 {
-	struct uhmm_device *dev = open_device("size=64M");
-	char *mem = map_anon(BYTES, true, true);
-	int status;
-	pid_t pid;
-
-	fill_pattern(mem, BYTES, 4);
-	assert_int_equal(uhmm_to_device(space, mem, BYTES, dev, 0, NULL), 0);
-	pid = fork();
-	if (!pid) {
-		struct uhmm_space *own;
-		bool good = check_pattern(mem, BYTES, 4) == -1 && !uhmm_open(NULL, &own) &&
-			    uhmm_device_open(own, spec("size=64M"), &dev) == -ENODEV && strstr(support_last_log(), "fork(2)");
-
-		_exit(!good);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-	assert_int_equal(check_pattern(mem, BYTES, 4), -1);
-	assert_int_equal(uhmm_device_close(dev), 0);
-	unmap_anon(mem, BYTES);
+	child_is_refused(BYTES);
 }
 
 /* ---- a heap of its own ---- */
@@ -357,22 +291,14 @@ int main(void)
 		cmocka_unit_test_setup(a_child_has_no_opencl, reset),
 		cmocka_unit_test_setup(malloc_itself_is_on_the_device, reset),
 	};
-	void *lib;
 	int failures;
 
 	alarm(115);
 	mallopt(M_ARENA_MAX, 1); /* one heap with one lock for all threads, the library's too, if one of them should need it */
-	library = getenv("UHMM_FAKE_OPENCL");
-	if (!library)
-		support_skip("UHMM_FAKE_OPENCL does not name tests/support/fake_opencl.c, built");
-	space = open_space_or_skip(NULL);
-	support_log_start(UHMM_LOG_ERROR);
-	lib = dlopen(library, RTLD_NOW | RTLD_LOCAL);
-	fake = lib ? dlsym(lib, "fake_opencl") : NULL;
-	if (!fake) {
-		printf("# %s\n", dlerror());
+	fake = faked_start("opencl", "UHMM_FAKE_OPENCL", "fake_opencl");
+	if (!fake)
 		return 1;
-	}
+	live = &fake->live;
 	failures = cmocka_run_group_tests(tests, NULL, NULL);
 	return uhmm_close(space) || failures;
 }

@@ -21,4 +21,4 @@ out '"works":(true|false)'
 [ "$status" = 0 ] || exit 77
 run 0 doctor
 out '^ok +device +emu:'
-for driver in zstd lz4 file opencl faulty slow trace; do out "^(ok|degraded) +device +$driver[:+]"; done
+for driver in zstd lz4 file opencl cuda faulty slow trace; do out "^(ok|degraded) +device +$driver[:+]"; done

@@ -179,6 +179,17 @@ static void very_long_options_are_refused(void **state)
 	ASSERT_REFUSED(options, "longer");
 }
 
+static void a_text_means_a_number_or_a_part_of_a_name(void **state)
+{
+	(void)state;
+	assert_true(spec_means("", 3, "Fast GPU"));
+	assert_true(spec_means("3", 3, "Fast GPU"));
+	assert_false(spec_means("2", 3, "Fast GPU 2"));
+	assert_true(spec_means("fast", 3, "Fast GPU"));
+	assert_true(spec_means("GPU 2", 3, "Fast GPU 2"));
+	assert_false(spec_means("slow", 3, "Fast GPU"));
+}
+
 static void a_sentence_is_not_obligatory(void **state)
 {
 	struct fields f;
@@ -201,6 +212,7 @@ int main(void)
 		cmocka_unit_test(an_unknown_key_is_told_the_known_ones),
 		cmocka_unit_test(a_key_without_a_value_is_refused),
 		cmocka_unit_test(very_long_options_are_refused),
+		cmocka_unit_test(a_text_means_a_number_or_a_part_of_a_name),
 		cmocka_unit_test(a_sentence_is_not_obligatory),
 	};
 

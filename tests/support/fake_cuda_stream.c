@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/* Streams that do nothing until they must: see fake_cuda.h. */
+#include "fake_cuda_parts.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#define NR_WAITING 1024u
+
+struct command {
+	enum { COPY, FILL } kind;
+	char *to;
+	const char *from;
+	uint64_t bytes;
+	unsigned word;
+};
+
+struct cu_stream {
+	pthread_mutex_t lock;
+	uint64_t first, end; /* commands that wait, counted from the stream's beginning */
+	cu_result failed;    /* of those that have run, and nobody was told */
+	struct command waiting[NR_WAITING];
+};
+
+struct cu_event {
+	struct cu_stream *stream;
+	uint64_t end;
+};
+
+static void run_one(struct cu_stream *s, const struct command *c)
+{
+	cu_result r = once(&fake_cuda.late);
+
+	if (r) {
+		s->failed = r;
+		if (r >= 700)
+			fake_cuda.lost = r;
+		return;
+	}
+	if (c->kind == COPY)
+		memcpy(c->to, c->from, c->bytes);
+	else
+		for (uint64_t i = 0; i < c->bytes; i += sizeof(c->word))
+			memcpy(c->to + i, &c->word, sizeof(c->word));
+}
+
+static cu_result run(struct cu_stream *s, uint64_t end)
+{
+	cu_result r;
+
+	while (s->first < end) {
+		run_one(s, &s->waiting[s->first % NR_WAITING]);
+		s->first++;
+	}
+	r = s->failed;
+	s->failed = CU_SUCCESS;
+	return r ? r : fake_cuda.lost;
+}
+
+/* @now: the bytes are taken before the call returns. */
+static cu_result add(struct cu_stream *s, struct command c, bool now)
+{
+	cu_result r = in_context();
+
+	if (r)
+		return r;
+	pthread_mutex_lock(&s->lock);
+	if (now || s->end - s->first == NR_WAITING)
+		r = run(s, s->end);
+	if (!r) {
+		s->waiting[s->end++ % NR_WAITING] = c;
+		if ((int32_t)(s->end - s->first) > fake_cuda.max_waiting)
+			fake_cuda.max_waiting = (int32_t)(s->end - s->first);
+	}
+	if (!r && now)
+		r = run(s, s->end);
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+/* Whether this copy is the one that fails. */
+static cu_result copy_fails(_Atomic int32_t *failure)
+{
+	if (!*failure)
+		return CU_SUCCESS;
+	return atomic_fetch_sub(&fake_cuda.good_first, 1) > 0 ? CU_SUCCESS : once(failure);
+}
+
+cu_result fake_copy_in(cu_ptr to, const void *from, size_t bytes, struct cu_stream *s)
+{
+	cu_result r = copy_fails(&fake_cuda.copy_in);
+
+	return r ? r : add(s, (struct command){ COPY, (char *)(uintptr_t)to, from, bytes, 0 }, !is_pinned(from, bytes));
+}
+
+cu_result fake_copy_out(void *to, cu_ptr from, size_t bytes, struct cu_stream *s)
+{
+	cu_result r = copy_fails(&fake_cuda.copy_out);
+
+	return r ? r : add(s, (struct command){ COPY, to, (char *)(uintptr_t)from, bytes, 0 }, !is_pinned(to, bytes));
+}
+
+cu_result fake_fill(cu_ptr at, unsigned word, size_t words, struct cu_stream *s)
+{
+	cu_result r = once(&fake_cuda.fill);
+
+	return r ? r : add(s, (struct command){ FILL, (char *)(uintptr_t)at, NULL, words * sizeof(word), word }, false);
+}
+
+cu_result fake_stream_create(struct cu_stream **ret, unsigned flags)
+{
+	cu_result r = in_context();
+
+	if (!r)
+		r = once(&fake_cuda.stream_create);
+	if (r || flags != CU_STREAM_NON_BLOCKING)
+		return r ? r : CU_INVALID_VALUE;
+	*ret = made(sizeof(**ret));
+	pthread_mutex_init(&(*ret)->lock, NULL);
+	return CU_SUCCESS;
+}
+
+cu_result fake_stream_destroy(struct cu_stream *s) { return gone(s); }
+
+cu_result fake_stream_wait(struct cu_stream *s)
+{
+	cu_result r;
+
+	pthread_mutex_lock(&s->lock);
+	r = run(s, s->end);
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+cu_result fake_event_create(struct cu_event **ret, unsigned flags)
+{
+	cu_result r = in_context();
+
+	(void)flags;
+	if (!r)
+		*ret = made(sizeof(**ret));
+	return r;
+}
+
+cu_result fake_event_destroy(struct cu_event *e) { return gone(e); }
+
+cu_result fake_event_record(struct cu_event *e, struct cu_stream *s)
+{
+	cu_result r = in_context();
+
+	if (!r)
+		r = once(&fake_cuda.event_record);
+	if (r)
+		return r;
+	pthread_mutex_lock(&s->lock);
+	e->stream = s;
+	e->end = s->end;
+	pthread_mutex_unlock(&s->lock);
+	return CU_SUCCESS;
+}
+
+cu_result fake_event_wait(struct cu_event *e)
+{
+	cu_result r = in_context();
+
+	if (r || !e->stream)
+		return r;
+	pthread_mutex_lock(&e->stream->lock);
+	r = run(e->stream, e->end);
+	pthread_mutex_unlock(&e->stream->lock);
+	return r;
+}
