@@ -40,7 +40,7 @@ static void *take_locked(struct meta *m)
 		m->free_list = *(void **)object;
 		return object;
 	}
-	if (m->fresh + m->object_bytes > m->fresh_end)
+	if (!m->fresh || m->fresh + m->object_bytes > m->fresh_end)
 		return NULL;
 	object = m->fresh;
 	m->fresh += m->object_bytes;
