@@ -96,7 +96,8 @@ static void a_block_that_was_wanted_as_a_whole_comes_as_one(void **state)
 			assert_part(mem, k * 31 % (LARGE / BLOCK) * BLOCK, BLOCK);
 		faults[round] = stats().faults - faults[round];
 	}
-	assert_true(faults[1] < faults[0] && faults[2] < faults[0]);
+	/* one a block, and some for what left in between; six for each that comes piece by piece */
+	assert_true(faults[1] < 2 * LARGE / BLOCK && faults[2] < 2 * LARGE / BLOCK);
 	end(mem);
 }
 
