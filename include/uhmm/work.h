@@ -60,13 +60,14 @@ struct uhmm_work_range {
  *
  * Return: 0;
  *   -EINVAL  bad ranges or flags; or the calling thread's own stack is in a range that would be held,
- *   -EFAULT  a part of a range is not mapped,
+ *   -EFAULT  a part of a range is not mapped, or not readable,
+ *   -EPERM   a part of a range without UHMM_WORK_READ is not writable; or called in a child of the opener,
  *   -EBUSY   some pages cannot be had: shared, locked or pinned ones (@ret_result counts them by reason), or other work or a
  *            migration by hand has them, or CPUs took them back again and again,
  *   -ENOSPC  the ranges do not fit on the device beside what other work keeps there; the rest of the program's data is home,
  *   -E2BIG   more than UHMM_WORK_HELD would be held,
  *   -EAGAIN  64 works and migrations by hand are open,
- *   -ENODEV, -EPERM, -ENOMEM; or what the driver said.
+ *   -ENODEV, -ENOMEM; or what the driver said.
  * Since: 0.1
  */
 UHMM_API int uhmm_work_acquire(struct uhmm_device *dev, const struct uhmm_work_range *ranges, unsigned nr, uint32_t flags,

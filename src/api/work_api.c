@@ -25,6 +25,7 @@ static bool holds_any(const struct work_part *part, unsigned nr, const void *mem
 	return false;
 }
 
+/* The program's own protection holds for the device too. */
 static int check_mapped(struct uhmm_space *space, const struct work_part *p)
 {
 	struct mapping m;
@@ -32,8 +33,10 @@ static int check_mapped(struct uhmm_space *space, const struct work_part *p)
 	for (uint64_t at = p->start; at < p->end; at = m.end) {
 		int r = procmap_find(&space->sp.procmap, at, &m);
 
-		if (r == -ENOENT || (!r && m.start > at))
+		if (r == -ENOENT || (!r && (m.start > at || !(m.flags & MAPPING_READ))))
 			return -EFAULT;
+		if (!r && p->write && !(m.flags & MAPPING_WRITE))
+			return -EPERM;
 		if (r)
 			return r;
 	}

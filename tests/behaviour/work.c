@@ -341,6 +341,27 @@ static void what_cannot_be_had_is_told(void **state)
 	unmap_anon(mem, 2 * BLOCK);
 }
 
+/* What the program may not do, code on the device may not either. */
+static void protection_holds_for_the_device(void **state)
+{
+	char *mem = map_anon(2 * BLOCK, true, true);
+	struct uhmm_work_range r = { mem, 2 * BLOCK, 0, 0 };
+	struct uhmm_work *w;
+
+	(void)state;
+	fill_pattern(mem, 2 * BLOCK, 5);
+	go(mem, 2 * BLOCK);
+	assert_int_equal(mprotect(mem + BLOCK, BLOCK, PROT_READ), 0);
+	assert_int_equal(uhmm_work_acquire(dev, &r, 1, 0, &w, NULL), -EPERM);
+	release(acquire(dev, mem, 2 * BLOCK, UHMM_WORK_READ));
+	assert_int_equal(mprotect(mem + BLOCK, BLOCK, PROT_NONE), 0);
+	r.flags = UHMM_WORK_READ;
+	assert_int_equal(uhmm_work_acquire(dev, &r, 1, 0, &w, NULL), -EFAULT);
+	assert_int_equal(mprotect(mem + BLOCK, BLOCK, PROT_READ | PROT_WRITE), 0);
+	assert_pattern(mem, 2 * BLOCK, 5);
+	unmap_anon(mem, 2 * BLOCK);
+}
+
 static void two_may_read_at_a_time(void **state)
 {
 	char *mem = map_anon(BLOCK, true, true);
@@ -405,6 +426,7 @@ int main(void)
 		cmocka_unit_test(what_was_used_longest_ago_makes_room),
 		cmocka_unit_test(more_than_the_device_is_refused),
 		cmocka_unit_test(what_cannot_be_had_is_told),
+		cmocka_unit_test(protection_holds_for_the_device),
 		cmocka_unit_test(two_may_read_at_a_time),
 		cmocka_unit_test(wrong_arguments_are_refused),
 	};
