@@ -59,12 +59,13 @@ struct uhmm_work_range {
  * full, what has been used there longest ago comes home first: never what is asked for, nor what other work holds.
  *
  * Return: 0;
- *   -EINVAL  bad ranges or flags; or the calling thread's own stack is in a range that would be held,
+ *   -EINVAL  bad ranges or flags; or the calling thread's own stack, or an argument, is in a range that would be held,
  *   -EFAULT  a part of a range is not mapped, or not readable,
  *   -EPERM   a part of a range without UHMM_WORK_READ is not writable; or called in a child of the opener,
  *   -EBUSY   some pages cannot be had: shared, locked or pinned ones (@ret_result counts them by reason), or other work or a
  *            migration by hand has them, or CPUs took them back again and again,
- *   -ENOSPC  the ranges do not fit on the device beside what other work keeps there; the rest of the program's data is home,
+ *   -ENOSPC  the ranges do not fit on the device beside what other work keeps there. While any work reads, what comes home from the
+ *            device frees nothing there,
  *   -E2BIG   more than UHMM_WORK_HELD would be held,
  *   -EAGAIN  64 works and migrations by hand are open,
  *   -ENODEV, -ENOMEM; or what the driver said.

@@ -51,8 +51,7 @@ int device_open_locked(struct uhmm_space *space, const char *spec, struct uhmm_d
 	}
 	/* what has left since a policy was first started may be away still, when there is none any more */
 	if (dev->dev.props.caps & UHMM_CAP_HEAP && space->policy) {
-		same_forget_device(&space->sames, &dev->dev);
-	device_close(&dev->dev);
+		device_close(&dev->dev);
 		log_say(UHMM_LOG_ERROR, "device \"%.60s\" cannot be opened: it keeps what it needs in memory that the policy of this space "
 					"looks after, or did", spec);
 		return -EBUSY;
@@ -144,6 +143,9 @@ int uhmm_device_close(struct uhmm_device *dev)
 	gate_await_events(&space->sp.gate); /* a child that is being born may borrow it, */
 	children_await(&space->faults.children);
 	children_forget_device(&space->faults.children, dev->dev.index);
+	lock_take(&space->sames_lock);
+	same_forget_device(&space->sames, &dev->dev);
+	lock_drop(&space->sames_lock);
 	device_close(&dev->dev);
 	mirror_forget(&space->mirror, dev->dev.index);
 	if (dev->companion_of)

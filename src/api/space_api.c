@@ -116,6 +116,7 @@ static int start(struct uhmm_space *s, const struct uhmm_space_opts *o)
 	int r;
 
 	lock_init(&s->lock, LOCK_REGISTRY);
+	lock_init(&s->sames_lock, LOCK_FOLIO);
 	s->pool_bytes = o->pool_bytes;
 	r = space_init(&s->sp, o->flags & UHMM_SPACE_USER_MODE_ONLY ? UFFD_FULL_OR_USER : UFFD_FULL);
 	if (r)
@@ -237,6 +238,7 @@ int uhmm_close(struct uhmm_space *space)
 	manuals_fini(&space->manuals);
 	migrator_fini(&space->migrator);
 	space_fini(&space->sp);
+	lock_fini(&space->sames_lock);
 	lock_fini(&space->lock);
 	map_own_free(space, sizeof(*space));
 	fork_unlock();

@@ -85,7 +85,8 @@ int uhmm_work_acquire(struct uhmm_device *dev, const struct uhmm_work_range *ran
 	nr_parts = work_parts(ranges, nr, part);
 	stack_around(space, __builtin_frame_address(0), &stack, &stack_end);
 	if (holds_any(part, nr_parts, (void *)(uintptr_t)stack, stack_end - stack) || holds_any(part, nr_parts, ret, sizeof(*ret)) ||
-	    holds_any(part, nr_parts, ranges, nr * sizeof(*ranges)))
+	    holds_any(part, nr_parts, ranges, nr * sizeof(*ranges)) ||
+	    (ret_result && holds_any(part, nr_parts, ret_result, ret_result->sz)))
 		return bad_argument("uhmm_work_acquire", "the calling thread's stack, or the arguments, lie in a range that would be held");
 	if (work_blocks(part, nr_parts) > MAX_HELD_BLOCKS)
 		return -E2BIG;
@@ -98,9 +99,9 @@ int uhmm_work_acquire(struct uhmm_device *dev, const struct uhmm_work_range *ran
 	if (r)
 		return r;
 	fill_addresses(&dev->dev, w);
-	lock_take(&space->lock);
+	lock_take(&space->sames_lock);
 	w->nr_extents = same_map(&space->sames, &dev->dev, w->extent, w->nr_extents);
-	lock_drop(&space->lock);
+	lock_drop(&space->sames_lock);
 	*ret = (struct uhmm_work *)w;
 	return 0;
 }
@@ -130,9 +131,9 @@ int uhmm_work_release(struct uhmm_work *handle)
 	r = check_open("uhmm_work_release", handle, &space);
 	if (r)
 		return r;
-	lock_take(&space->lock);
+	lock_take(&space->sames_lock);
 	same_unmap(&space->sames, w->dev, w->extent, w->nr_extents);
-	lock_drop(&space->lock);
+	lock_drop(&space->sames_lock);
 	work_release(w);
 	return 0;
 }
@@ -180,9 +181,9 @@ void *uhmm_alloc(struct uhmm_space *space, size_t len_bytes, uint32_t flags)
 		errno = EPERM;
 		return NULL;
 	}
-	lock_take(&space->lock);
+	lock_take(&space->sames_lock);
 	mem = same_alloc(&space->sames, &space->migrator, block_up(len_bytes));
-	lock_drop(&space->lock);
+	lock_drop(&space->sames_lock);
 	if (!mem)
 		errno = ENOMEM;
 	return (void *)(uintptr_t)mem;
@@ -197,9 +198,9 @@ int uhmm_free(struct uhmm_space *space, void *mem)
 	r = check_process("uhmm_free", space);
 	if (r)
 		return r;
-	lock_take(&space->lock);
+	lock_take(&space->sames_lock);
 	r = same_free(&space->sames, &space->migrator, (uintptr_t)mem);
-	lock_drop(&space->lock);
+	lock_drop(&space->sames_lock);
 	if (r == -EINVAL)
 		return bad_argument("uhmm_free", "the memory is none of uhmm_alloc(), or was freed before");
 	return r;

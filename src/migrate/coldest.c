@@ -15,6 +15,8 @@ struct search {
 	struct space *sp;
 	const struct stamps *const *stamps;
 	unsigned nr_stamps, device;
+	coldest_spare_fn *spare;
+	const void *ctx;
 	uint64_t now, want, got;
 	unsigned nr;
 	struct cold cold[MAX_COLD];
@@ -52,7 +54,7 @@ static int visit(void *ctx, uint64_t addr, struct entry_slot *b)
 
 	if ((s->got >= s->want || s->nr == MAX_COLD) && s->nr && c.since >= s->cold[s->nr - 1].since)
 		return 0;
-	c.bytes = bytes_on(s->sp, addr, b, s->device);
+	c.bytes = s->spare && s->spare(s->ctx, addr) ? 0 : bytes_on(s->sp, addr, b, s->device);
 	if (!c.bytes)
 		return 0;
 	if (s->nr == MAX_COLD)
@@ -66,10 +68,10 @@ static int visit(void *ctx, uint64_t addr, struct entry_slot *b)
 	return 0;
 }
 
-unsigned coldest_gather(struct space *sp, unsigned device, const struct stamps *const *stamps, unsigned nr_stamps, uint64_t want,
-			struct range *ret, unsigned max)
+unsigned coldest_gather(struct space *sp, unsigned device, const struct stamps *const *stamps, unsigned nr_stamps,
+			coldest_spare_fn *spare, const void *ctx, uint64_t want, struct range *ret, unsigned max)
 {
-	struct search s = { .sp = sp, .stamps = stamps, .nr_stamps = nr_stamps, .device = device, .now = clock_ns(),
+	struct search s = { .sp = sp, .stamps = stamps, .nr_stamps = nr_stamps, .device = device, .spare = spare, .ctx = ctx, .now = clock_ns(),
 			    .want = max_u64(want, 1) };
 	unsigned nr = 0;
 

@@ -100,13 +100,22 @@ static void let_go(struct work *w, bool written)
 	w->open = false;
 }
 
+/* What is held needs no keep: its folios are freed by the release alone. */
+static bool reads_any(const struct work *w)
+{
+	for (unsigned k = 0; k < w->nr_parts; k++)
+		if (!w->part[k].write)
+			return true;
+	return false;
+}
+
 static bool begin(struct work *w)
 {
 	if (atomic_fetch_add(&w->all->nr_held, w->max_held) + w->max_held > MAX_HELD_BLOCKS) {
 		w->error = -E2BIG;
 		return false;
 	}
-	w->error = manuals_enter(w->all->manuals, w, w->opener, w->dev);
+	w->error = atomic_load(&w->dev->closing) ? -ENODEV : manuals_enter(w->all->manuals, w, w->opener, w->dev);
 	w->open = !w->error;
 	/* no child is born now: a fork waits for this job, and then until there is no work. One that is made without handlers may be */
 	w->lent = w->max_held && device_is_lent(w->dev);
@@ -124,8 +133,9 @@ void hold_step(struct mover *mv, void *arg)
 	all = begin(w);
 	if (all) {
 		stamp(w);
-		device_keep(w->dev);
-		w->kept = true;
+		w->kept = reads_any(w);
+		if (w->kept)
+			device_keep(w->dev);
 	}
 	for (unsigned k = 0; all && k < w->nr_parts; k++)
 		for (uint64_t at = w->part[k].start, end; all && at < w->part[k].end; at = end) {

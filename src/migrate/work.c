@@ -133,10 +133,12 @@ static uint64_t free_on(struct device *d)
 	return d->props.size_bytes - buddy_used_bytes(&d->buddy);
 }
 
-static bool is_asked_for(const struct work *w, const struct range *r)
+static bool is_asked_for(const void *work, uint64_t block)
 {
+	const struct work *w = work;
+
 	for (unsigned k = 0; k < w->nr_parts; k++)
-		if (w->part[k].start < r->end && w->part[k].end > r->start)
+		if (w->part[k].start < block + BLOCK_BYTES && w->part[k].end > block)
 			return true;
 	return false;
 }
@@ -153,10 +155,11 @@ static void search_step(struct mover *mv, void *arg)
 	struct searching *s = arg;
 	const struct stamps *used[] = { &s->w->all->worked, &mv->m->sp->faulted };
 
-	s->nr = coldest_gather(mv->m->sp, s->w->dev->index, used, ARRAY_LEN(used), s->want, s->range, MAX_COLD);
+	s->nr = coldest_gather(mv->m->sp, s->w->dev->index, used, ARRAY_LEN(used), is_asked_for, s->w, s->want, s->range,
+			       MAX_COLD);
 }
 
-/* What was used longest ago comes home. What is asked for was just stamped, so when its turn comes nothing else is left. */
+/* What was used longest ago comes home, but for what is asked for. */
 static int make_room(struct work *w, uint64_t want)
 {
 	struct jobs *jobs = w->all->manuals->jobs;
@@ -166,15 +169,9 @@ static int make_room(struct work *w, uint64_t want)
 
 	jobs_call(jobs, search_step, &s);
 	for (unsigned i = 0; i < s.nr; i++) {
-		/* neighbours share a range: block by block, for one of them may be asked for */
-		for (struct range r = s.range[i]; r.start < s.range[i].end; r.start += BLOCK_BYTES) {
-			r.end = r.start + BLOCK_BYTES;
-			if (is_asked_for(w, &r))
-				continue;
-			jobs_run(jobs, JOB_TO_SYSTEM, r.start, r.end, w->dev, false, &t);
-			if (t.error)
-				return t.error;
-		}
+		jobs_run(jobs, JOB_TO_SYSTEM, s.range[i].start, s.range[i].end, w->dev, false, &t);
+		if (t.error)
+			return t.error;
 	}
 	return free_on(w->dev) > before ? 0 : -ENOSPC;
 }

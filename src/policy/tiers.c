@@ -38,7 +38,7 @@ unsigned tiers_gather(struct policy *p, unsigned device, uint64_t want, struct r
 {
 	const struct stamps *used[] = { &p->left, &p->sp->faulted };
 
-	return coldest_gather(p->sp, device, used, ARRAY_LEN(used), want, ret, max);
+	return coldest_gather(p->sp, device, used, ARRAY_LEN(used), NULL, NULL, want, ret, max);
 }
 
 static uint64_t free_on(struct device *d)

@@ -290,6 +290,72 @@ static void what_was_used_longest_ago_makes_room(void **state)
 	assert_int_equal(uhmm_device_close(small), 0);
 }
 
+/* In the same 4 ms, in which blocks cannot be told apart by their age. */
+static void what_is_asked_for_is_not_what_makes_room(void **state)
+{
+	struct uhmm_device *small = open_device("emu:size=8M");
+	char *mem = map_anon(6 * BLOCK, true, true);
+
+	(void)state;
+	fill_pattern(mem, 6 * BLOCK, 8);
+	for (unsigned i = 0; i < 10; i++) {
+		release(acquire(small, mem, 2 * BLOCK, 0));
+		release(acquire(small, mem + 4 * BLOCK, 2 * BLOCK, 0));
+		release(acquire(small, mem, 3 * BLOCK, 0));
+	}
+	assert_pattern(mem, 6 * BLOCK, 8);
+	unmap_anon(mem, 6 * BLOCK);
+	assert_int_equal(uhmm_device_close(small), 0);
+}
+
+/* The next piece is fetched while one is worked on. */
+static void work_that_writes_leaves_room_to_others(void **state)
+{
+	struct uhmm_device *small = open_device("emu:size=8M");
+	char *mem = map_anon(5 * BLOCK, true, true);
+	struct uhmm_work *first;
+
+	(void)state;
+	fill_pattern(mem, 5 * BLOCK, 8);
+	assert_int_equal(uhmm_to_device(space, mem, 4 * BLOCK, small, 0, NULL), 0);
+	first = acquire(small, mem, BLOCK, 0);
+	release(acquire(small, mem + 4 * BLOCK, BLOCK, 0));
+	release(first);
+	assert_pattern(mem, 5 * BLOCK, 8);
+	unmap_anon(mem, 5 * BLOCK);
+	assert_int_equal(uhmm_device_close(small), 0);
+}
+
+static void *open_by_name(void *name)
+{
+	struct uhmm_device *d;
+
+	return uhmm_device_open(space, name, &d) || uhmm_device_close(d) ? name : NULL;
+}
+
+/* Whoever waits for a held page may have a lock of the library: the release must not want it. */
+static void a_release_waits_for_nobody_who_waits_for_it(void **state)
+{
+	char *mem = map_anon(BLOCK, true, true);
+	struct uhmm_work *w;
+	pthread_t id;
+	void *wrong;
+
+	(void)state;
+	memset(mem, 0, BLOCK);
+	strcpy(mem, "emu:size=8M");
+	for (unsigned i = 0; i < 20; i++) {
+		w = acquire(dev, mem, BLOCK, 0);
+		assert_int_equal(pthread_create(&id, NULL, open_by_name, mem), 0);
+		for (unsigned k = 0; k < 200; k++)
+			sched_yield();
+		release(w);
+		assert_int_equal(pthread_join(id, &wrong), 0);
+		assert_null(wrong);
+	}
+	unmap_anon(mem, BLOCK);
+}
+
 static void more_than_the_device_is_refused(void **state)
 {
 	struct uhmm_device *small = open_device("emu:size=8M");
@@ -404,6 +470,8 @@ static void wrong_arguments_are_refused(void **state)
 	assert_int_equal(uhmm_work_acquire(dev, &r, 1, 0, &w, NULL), -EINVAL);
 	r = (struct uhmm_work_range){ mem, (size_t)5 << 30, 0, 0 };
 	assert_int_equal(uhmm_work_acquire(dev, &r, 1, 0, &w, NULL), -E2BIG);
+	r = good;
+	assert_int_equal(uhmm_work_acquire(dev, &r, 1, 0, &w, memset(mem, 16, sizeof(struct uhmm_result))), -EINVAL);
 	assert_int_equal(uhmm_work_release(NULL), 0);
 	assert_int_equal(uhmm_work_release((struct uhmm_work *)(void *)mem), -EINVAL);
 	assert_int_equal(uhmm_work_address((struct uhmm_work *)(void *)mem, mem), 0);
@@ -424,6 +492,9 @@ int main(void)
 		cmocka_unit_test(what_is_unmapped_is_kept_for_the_device),
 		cmocka_unit_test(what_is_moved_away_is_found_there),
 		cmocka_unit_test(what_was_used_longest_ago_makes_room),
+		cmocka_unit_test(what_is_asked_for_is_not_what_makes_room),
+		cmocka_unit_test(work_that_writes_leaves_room_to_others),
+		cmocka_unit_test(a_release_waits_for_nobody_who_waits_for_it),
 		cmocka_unit_test(more_than_the_device_is_refused),
 		cmocka_unit_test(what_cannot_be_had_is_told),
 		cmocka_unit_test(protection_holds_for_the_device),

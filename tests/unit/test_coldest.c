@@ -43,12 +43,12 @@ static void the_latest_of_both_stamps_counts(void **state)
 	stamps_set(&first, block(1), now - 1000 * MS);
 	stamps_set(&second, block(1), now - 500 * MS);
 	stamps_set(&second, block(2), now - 700 * MS);
-	assert_int_equal(coldest_gather(&sp, INDEX, both, 2, 1, r, 4), 1);
+	assert_int_equal(coldest_gather(&sp, INDEX, both, 2, NULL, NULL, 1, r, 4), 1);
 	assert_int_equal(r[0].start, block(2));
 	/* as much as is wanted; neighbours are one range only in the order of their ages */
-	assert_int_equal(coldest_gather(&sp, INDEX, both, 2, 11 * PAGE_BYTES, r, 4), 2);
+	assert_int_equal(coldest_gather(&sp, INDEX, both, 2, NULL, NULL, 11 * PAGE_BYTES, r, 4), 2);
 	assert_int_equal(r[1].start, block(1));
-	assert_int_equal(coldest_gather(&sp, INDEX, both, 2, UINT64_MAX, r, 2), 2);
+	assert_int_equal(coldest_gather(&sp, INDEX, both, 2, NULL, NULL, UINT64_MAX, r, 2), 2);
 }
 
 static void only_what_is_on_the_device(void **state)
@@ -59,10 +59,10 @@ static void only_what_is_on_the_device(void **state)
 	fill(0, 0, 10);
 	away(1, 1);
 	away(2, 1);
-	assert_int_equal(coldest_gather(&sp, INDEX, both, 2, UINT64_MAX, r, 4), 1);
+	assert_int_equal(coldest_gather(&sp, INDEX, both, 2, NULL, NULL, UINT64_MAX, r, 4), 1);
 	assert_int_equal(r[0].start, block(1));
 	assert_int_equal(r[0].end, block(3));
-	assert_int_equal(coldest_gather(&sp, INDEX + 1, both, 2, UINT64_MAX, r, 4), 0);
+	assert_int_equal(coldest_gather(&sp, INDEX + 1, both, 2, NULL, NULL, UINT64_MAX, r, 4), 0);
 }
 
 #define CASE_OF(name) cmocka_unit_test_setup_teardown(name, make_stamps, unmake_stamps)
