@@ -39,8 +39,10 @@ struct uhmm_space {
 	/* guarded by lock (rank REGISTRY): opening and closing of devices */
 	struct lock lock;
 	struct uhmm_device device[MAX_DEVICES]; /* by index; 0 is not used */
-	struct lock sames_lock;  /* rank FOLIO: a release takes it, so who holds it touches no memory of the program */
-	struct sames sames;      /* guarded by it */
+
+	/* guarded by sames_lock (rank FOLIO). A release takes it, so who holds it touches no memory of the program */
+	struct lock sames_lock;
+	struct sames sames;
 };
 
 /* The one space of this process, or NULL: also in a child, where the parent's is not mapped. */

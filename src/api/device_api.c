@@ -83,11 +83,11 @@ int device_empty(struct uhmm_space *space, struct device *dev)
 	_Atomic uint64_t *loose = &space->manuals.loose.bytes[dev->index];
 	struct tally t;
 
-	if (atomic_load(&space->manuals.nr_on[dev->index]))
-		return -EBUSY; /* a migration by hand has some in its hands, perhaps this very thread's */
 	for (;;) {
 		uint64_t before;
 
+		if (atomic_load(&space->manuals.nr_on[dev->index]))
+			return -EBUSY; /* a migration by hand, or work, has some in its hands, perhaps this very thread's */
 		children_await(&space->faults.children); /* what is lent to them is not freed */
 		before = buddy_used_bytes(&dev->buddy);
 		if (before <= atomic_load(loose))

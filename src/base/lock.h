@@ -14,7 +14,7 @@ enum lock_rank {
 	LOCK_REGISTRY, /* drivers known, devices open */
 	LOCK_SPACE,    /* arming and disarming of the address space */
 	LOCK_BLOCK,    /* bit 3 of a block's entry (mem/table.h) */
-	LOCK_FOLIO,
+	LOCK_FOLIO,    /* memory with the same addresses on devices (migrate/same.h) */
 	LOCK_DEVICE,   /* a device's split blocks (mem/buddy.h) */
 	LOCK_POOL,     /* staging slots */
 	LOCK_LEAF,     /* metadata pages, job queue: nothing is taken under it */

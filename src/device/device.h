@@ -62,6 +62,14 @@ static inline unsigned device_order(const struct device *d, unsigned limit)
 	return limit;
 }
 
+/* What is not allocated on it. A look that may be stale. */
+static inline uint64_t device_free_bytes(struct device *d)
+{
+	uint64_t used = buddy_used_bytes(&d->buddy);
+
+	return d->props.size_bytes > used ? d->props.size_bytes - used : 0;
+}
+
 /* Starts a copy; device_wait() ends it, and must follow a success. Return: 0 or -errno (never positive). */
 int device_copy_in(struct device *d, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence);
 int device_copy_out(struct device *d, const struct uhmm_seg *segs, unsigned nr, uint64_t *ret_fence);

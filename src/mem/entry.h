@@ -62,6 +62,11 @@ static inline enum entry_state entry_state(struct entry e) { return (enum entry_
 static inline bool entry_has(struct entry e, uint64_t flag) { return e.bits & flag; }
 static inline unsigned entry_order(struct entry e)          { return e.bits >> 8 & 15; }
 static inline uint64_t entry_offset(struct entry e)         { return e.bits & ENTRY_PLACE; }
+/* Where page @i of the block is, of an entry that its folio of order 9 shares among all of them, or the page's own. */
+static inline uint64_t entry_page_offset(struct entry e, unsigned i)
+{
+	return entry_offset(e) + (entry_order(e) == BLOCK_ORDER ? i * PAGE_BYTES : 0);
+}
 static inline unsigned entry_device(struct entry e)         { return e.bits >> 52 & 255; }
 static inline struct entry_slot *entry_table(struct entry e) { return (struct entry_slot *)(uintptr_t)(e.bits & ENTRY_PLACE); }
 

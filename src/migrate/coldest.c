@@ -71,8 +71,8 @@ static int visit(void *ctx, uint64_t addr, struct entry_slot *b)
 unsigned coldest_gather(struct space *sp, unsigned device, const struct stamps *const *stamps, unsigned nr_stamps,
 			coldest_spare_fn *spare, const void *ctx, uint64_t want, struct range *ret, unsigned max)
 {
-	struct search s = { .sp = sp, .stamps = stamps, .nr_stamps = nr_stamps, .device = device, .spare = spare, .ctx = ctx, .now = clock_ns(),
-			    .want = max_u64(want, 1) };
+	struct search s = { .sp = sp, .stamps = stamps, .nr_stamps = nr_stamps, .device = device, .spare = spare, .ctx = ctx,
+			    .now = clock_ns(), .want = max_u64(want, 1) };
 	unsigned nr = 0;
 
 	(void)table_walk(&sp->table, 0, UINT64_C(1) << TABLE_ADDRESS_BITS, visit, &s);

@@ -29,8 +29,7 @@ static void note_block(struct work *w, struct space *sp, uint64_t start, uint64_
 		if (entry_state(e) != ENTRY_DEVICE || entry_device(e) != w->dev->index)
 			w->missing++;
 		else
-			add_extent(w, at, PAGE_BYTES,
-				   entry_offset(e) + (entry_order(e) == BLOCK_ORDER ? page_in_block(at) * PAGE_BYTES : 0));
+			add_extent(w, at, PAGE_BYTES, entry_page_offset(e, page_in_block(at)));
 	}
 }
 

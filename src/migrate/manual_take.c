@@ -339,7 +339,7 @@ static void note_wanted(struct manual *m, struct table *t, uint64_t addr, enum u
 
 		if (!is_wanted(m, e))
 			continue;
-		slot = slot_of(m, 0, entry_offset(e) + (entry_order(e) == BLOCK_ORDER ? i * PAGE_BYTES : 0));
+		slot = slot_of(m, 0, entry_page_offset(e, i));
 		if (slot != NO_SLOT)
 			m->why[slot] = (uint8_t)why;
 	}

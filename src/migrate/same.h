@@ -33,7 +33,7 @@ struct sames {
 };
 
 /*
- * Context of all: a thread of the program, which holds a lock of rank REGISTRY.
+ * Context of all: a thread of the program, which holds their lock (rank FOLIO).
  *
  * @bytes: a multiple of 2 MiB. Return: the memory; 0 without memory, or after 4096 of them.
  */

@@ -128,11 +128,6 @@ static struct work *work_new(struct works *ws, struct device *dev, const struct 
 
 /* ---- what is missing comes ---- */
 
-static uint64_t free_on(struct device *d)
-{
-	return d->props.size_bytes - buddy_used_bytes(&d->buddy);
-}
-
 static bool is_asked_for(const void *work, uint64_t block)
 {
 	const struct work *w = work;
@@ -163,7 +158,7 @@ static void search_step(struct mover *mv, void *arg)
 static int make_room(struct work *w, uint64_t want)
 {
 	struct jobs *jobs = w->all->manuals->jobs;
-	uint64_t before = free_on(w->dev);
+	uint64_t before = device_free_bytes(w->dev);
 	struct searching s = { .w = w, .want = want };
 	struct tally t;
 
@@ -173,7 +168,7 @@ static int make_room(struct work *w, uint64_t want)
 		if (t.error)
 			return t.error;
 	}
-	return free_on(w->dev) > before ? 0 : -ENOSPC;
+	return device_free_bytes(w->dev) > before ? 0 : -ENOSPC;
 }
 
 static uint64_t skipped(const struct tally *t, uint64_t reasons)

@@ -60,7 +60,6 @@ struct work {
 	/* by one call at a time */
 	unsigned nr_held;
 	size_t nr_extents;
-	bool mapped;                  /* for the API: some extents are at the program's own addresses */
 	bool open, kept;
 	uint64_t missing;             /* pages that were not there */
 	bool lent;                    /* a child of fork has to be given what is on the device first */
@@ -79,7 +78,7 @@ uint64_t work_blocks(const struct work_part *part, unsigned nr);
 
 /*
  * Brings it all about. @t: what was moved, and of the last round what was not and why.
- * Return: 0; -ENOMEM, -EAGAIN, -E2BIG, -EBUSY, -ENOSPC, -EFAULT, or what the device said: nothing is held.
+ * Return: 0; -ENOMEM, -EAGAIN, -E2BIG, -EBUSY, -ENOSPC, -EFAULT, -ENODEV (the device is being closed), or what the device said: nothing is held.
  * Context: a thread of the program.
  */
 int work_acquire(struct works *ws, struct device *dev, const struct work_part *part, unsigned nr, struct work **ret, struct tally *t);

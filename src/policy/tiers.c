@@ -41,18 +41,11 @@ unsigned tiers_gather(struct policy *p, unsigned device, uint64_t want, struct r
 	return coldest_gather(p->sp, device, used, ARRAY_LEN(used), NULL, NULL, want, ret, max);
 }
 
-static uint64_t free_on(struct device *d)
-{
-	uint64_t used = buddy_used_bytes(&d->buddy);
-
-	return d->props.size_bytes > used ? d->props.size_bytes - used : 0;
-}
-
 /* The first device after the @i-th that has room. */
 static struct device *next_tier(struct policy *p, unsigned i, unsigned *ret_index)
 {
 	while (++i < p->nr_devices)
-		if (!atomic_load(&p->device[i]->closing) && free_on(p->device[i]) >= BLOCK_BYTES) {
+		if (!atomic_load(&p->device[i]->closing) && device_free_bytes(p->device[i]) >= BLOCK_BYTES) {
 			*ret_index = i;
 			return p->device[i];
 		}
@@ -81,7 +74,7 @@ static uint64_t move_on(struct policy *p, struct device *from, struct device *to
 static void make_room(struct policy *p, unsigned i, uint64_t want)
 {
 	struct device *from = p->device[i], *to;
-	uint64_t room = tiers_room(from->props.size_bytes), left = free_on(from), moved = 0, now = clock_ns();
+	uint64_t room = tiers_room(from->props.size_bytes), left = device_free_bytes(from), moved = 0, now = clock_ns();
 	struct range range[GATHER_MAX];
 	bool failed = false;
 	unsigned nr, index;
