@@ -43,7 +43,7 @@ static int gpu_out(void *ctx, const struct uhmm_seg *segs, unsigned nr, uint64_t
 
 static int gpu_reserve(void *ctx, uint64_t hint, uint64_t bytes, uint64_t *ret_addr)
 {
-	static uint64_t next = UINT64_C(1) << 44; /* nobody maps anything there */
+	static uint64_t next = UINT64_C(1) << 45; /* nobody maps anything there; below it lies the shadow of ASan */
 
 	(void)ctx;
 	*ret_addr = hint ? hint : next;
