@@ -5,6 +5,8 @@
  *
  * A cold block of 512 base pages is made one THP first, if THPs are wanted: it takes as long as taking the pages out one by one would,
  * and from then on the block comes and goes in one piece.
+ *
+ * What is shared since a fork whose other side lives cannot leave, and is passed over; a collapse would copy it.
  */
 #include "base/err.h"
 #include "os/map.h"
@@ -29,15 +31,29 @@ static bool is_enough(const struct gathering *g)
 	return g->got >= g->want || g->nr == g->max;
 }
 
+/* Bytes of pages in the block that nobody shares. */
+static uint64_t own_bytes(const struct gathering *g)
+{
+	bool own[PAGES_PER_BLOCK];
+	uint64_t bytes = 0;
+
+	if (pagemap_exclusives(g->p->sp->pagemap_fd, g->block, PAGES_PER_BLOCK, own))
+		return g->bytes; /* it will be found out by trying */
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
+		bytes += own[i] ? PAGE_BYTES : 0;
+	return min_u64(bytes, g->bytes);
+}
+
 /* The hand leaves the block. */
 static void pass_block(struct gathering *g, const struct range *within)
 {
 	struct range *last = g->nr ? &g->range[g->nr - 1] : NULL;
 	uint64_t start = max_u64(g->block, within->start), end = min_u64(g->block + BLOCK_BYTES, within->end);
+	uint64_t own = g->bytes && heat_cool(&g->p->heat, g->block) ? own_bytes(g) : 0;
 
-	if (g->bytes && heat_cool(&g->p->heat, g->block)) {
-		g->got += g->bytes;
-		if (g->p->flags & UHMM_POLICY_HUGE && g->bytes == BLOCK_BYTES && !g->huge)
+	if (own) {
+		g->got += own;
+		if (g->p->flags & UHMM_POLICY_HUGE && own == BLOCK_BYTES && !g->huge)
 			(void)map_collapse(g->block, BLOCK_BYTES);
 		if (last && last->end == start)
 			last->end = end;

@@ -231,15 +231,36 @@ uint32_t vma_mthp_orders(struct space *sp, uint64_t addr)
 	return m.always;
 }
 
-void vma_take_back(struct space *sp, uint64_t start, uint64_t end, bool copy)
+/* Pages [at, end), which are there, at most a block of them. Return: bytes that are the process's own now. */
+static uint64_t take_back_some(struct space *sp, uint64_t at, uint64_t end, bool copy)
+{
+	unsigned nr = (unsigned)((end - at) >> PAGE_SHIFT), first, i = 0;
+	bool own[PAGES_PER_BLOCK];
+	uint64_t bytes = 0;
+
+	if (!copy && pagemap_exclusives(sp->pagemap_fd, at, nr, own))
+		return 0;
+	while (i < nr) {
+		for (first = i; i < nr && (copy || own[i]); i++)
+			;
+		if (i > first && !map_populate_write(at + first * PAGE_BYTES, (i - first) * PAGE_BYTES))
+			bytes += (i - first) * PAGE_BYTES;
+		for (; i < nr && !copy && !own[i]; i++)
+			;
+	}
+	return bytes;
+}
+
+uint64_t vma_take_back(struct space *sp, uint64_t start, uint64_t end, bool copy)
 {
 	struct pm_run runs[64];
-	uint64_t at = start;
+	uint64_t at = start, bytes = 0;
 	unsigned nr;
 
 	while (at < end && !pagemap_scan(sp->pagemap_fd, at, end, runs, ARRAY_LEN(runs), &nr, &at))
 		for (unsigned k = 0; k < nr; k++)
-			if (runs[k].bits & PM_PRESENT && !(runs[k].bits & (PM_ZERO | PM_FILE)) &&
-			    (copy || pagemap_exclusive(sp->pagemap_fd, runs[k].start)))
-				(void)map_populate_write(runs[k].start, runs[k].end - runs[k].start);
+			if (runs[k].bits & PM_PRESENT && !(runs[k].bits & (PM_ZERO | PM_FILE)))
+				for (uint64_t from = runs[k].start; from < runs[k].end; from += BLOCK_BYTES)
+					bytes += take_back_some(sp, from, min_u64(from + BLOCK_BYTES, runs[k].end), copy);
+	return bytes;
 }

@@ -54,9 +54,10 @@ void vma_disarm_all(struct space *sp);
  * After a fork the kernel gives up no page that has not been written to since, even when the child has long ended: they answer as pinned
  * ones do. This makes them the process's own again; with @copy also those that a living child shares. Writing by hand could hit memory
  * that has just been unmapped, so the kernel is asked to act as if. Only what is there: a hole would be filled.
+ * Return: bytes that are the process's own now; perhaps they were before, and are pinned.
  * Context: a touch, like any: it may wait for a fault thread.
  */
-void vma_take_back(struct space *sp, uint64_t start, uint64_t end, bool copy);
+uint64_t vma_take_back(struct space *sp, uint64_t start, uint64_t end, bool copy);
 
 /* May new pages of the mapping at @addr be huge? Reads /proc/self/smaps when THP is set to madvise, which takes up to
  * milliseconds; once for each mapping that the calling thread has armed. */

@@ -2,6 +2,7 @@
 #include "unit_space.h"
 
 #include <fcntl.h>
+#include <sys/wait.h>
 
 #include "os/sysinfo.h"
 #include "space/vma.h"
@@ -327,6 +328,28 @@ static void the_advice_of_an_armed_mapping_is_looked_up_once(void **state)
 	unmap_blocks(other, 2 * BLOCK_BYTES);
 }
 
+/* One page that is the process's own stood for all that follow it: those were copied, though a child shared them. */
+static void what_a_living_child_shares_is_not_copied(void **state)
+{
+	pid_t pid;
+
+	(void)state;
+	memset(mem, 1, BLOCK_BYTES);
+	pid = fork();
+	while (!pid)
+		pause();
+	mem[0] = mem[2 * PAGE_BYTES] = mem[3 * PAGE_BYTES] = 2;
+	assert_int_equal(vma_take_back(&sp, at, at + BLOCK_BYTES, false), 3 * PAGE_BYTES);
+	assert_true(pagemap_exclusive(sp.pagemap_fd, at));
+	assert_false(pagemap_exclusive(sp.pagemap_fd, at + PAGE_BYTES));
+	assert_false(pagemap_exclusive(sp.pagemap_fd, at + BLOCK_BYTES - PAGE_BYTES));
+	assert_int_equal(vma_take_back(&sp, at, at + 2 * PAGE_BYTES, true), 2 * PAGE_BYTES);
+	assert_true(pagemap_exclusive(sp.pagemap_fd, at + PAGE_BYTES));
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(vma_take_back(&sp, at, at + BLOCK_BYTES, false), BLOCK_BYTES);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, make, unmake)
 
 int main(void)
@@ -350,6 +373,7 @@ int main(void)
 		CASE(advice_and_setting_decide_about_huge_pages),
 		CASE(nothing_between_is_wanted_where_advice_is_against_it),
 		CASE(the_advice_of_an_armed_mapping_is_looked_up_once),
+		CASE(what_a_living_child_shares_is_not_copied),
 	};
 	int r;
 
