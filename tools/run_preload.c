@@ -11,9 +11,9 @@
  * watching, and what is away would read as zeros. So that thread, and with it all that it starts, has a table of descriptors of its
  * own, which the program cannot reach, does not share, and hands on to no child.
  *
- * What a forked child shares with its parent cannot leave, and a child that is going to exec soon needs nothing: so a child of
- * fork is left alone as long as its parent lives. When the parent has ended - the child is a daemon - it is watched as if it had
- * been started anew.
+ * A child of fork is looked at in the same way. What it shares with its parent cannot leave, so only what it has besides counts, as
+ * long as the parent lives; a child that is going to exec soon never comes near the limit. What is away in the parent does not
+ * fit into the child: the parent gives as much as there is room for and waits (uhmm_fork_held()), and that opens uhmm, too.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -38,7 +38,6 @@
 
 static struct run_file *file;
 static pid_t self_pid;
-static pid_t parent_at_fork;   /* in a child of fork; else 0 */
 
 /* ---- what is said ---- */
 
@@ -100,9 +99,10 @@ static int start(struct run_share *share)
 {
 	UHMM_OPTS(uhmm_space_opts, space_opts, .pool_bytes = pool_bytes(file->limit),
 		  .flags = file->flags & RUN_USER_MODE ? UHMM_SPACE_USER_MODE_ONLY : 0);
-	UHMM_OPTS(uhmm_policy_opts, opts, .limit_bytes = file->limit, .devices = share->device, .round = run_share_round,
-		  .round_ctx = share, .flags = (file->flags & RUN_EMU_APART ? UHMM_POLICY_EMU_APART : 0) |
-					       (file->flags & RUN_NOT_HUGE ? 0 : UHMM_POLICY_HUGE));
+	UHMM_OPTS(uhmm_policy_opts, opts, .limit_bytes = file->limit + share->shared_bytes, .devices = share->device,
+		  .round = run_share_round, .round_ctx = share,
+		  .flags = UHMM_POLICY_CHILDREN | (file->flags & RUN_EMU_APART ? UHMM_POLICY_EMU_APART : 0) |
+			   (file->flags & RUN_NOT_HUGE ? 0 : UHMM_POLICY_HUGE));
 	char spec[RUN_SPEC_BYTES + 16];
 	int r = uhmm_open(&space_opts, &share->space);
 
@@ -132,10 +132,12 @@ static bool is_needed(uint64_t resident)
 	return resident > file->limit / 8;
 }
 
-/* A parent that lives still shares its pages. */
-static bool is_alone(void)
+/* There is no policy in this process, nor will there be one. */
+static void give_up(struct run_share *share)
 {
-	return !parent_at_fork || getppid() != parent_at_fork;
+	uhmm_fork_take_all();
+	if (share)
+		atomic_store(&share->slot->managed, 2);
 }
 
 /* From here on this thread, and those that it starts, share no descriptors with the program. */
@@ -159,7 +161,7 @@ static void *wait_for_growth(void *arg)
 	part_with_descriptors();
 	if (run_share_watch(share)) {
 		say_why("/proc/self/statm cannot be opened", -errno);
-		atomic_store(&share->slot->managed, 2);
+		give_up(share);
 		for (;;)
 			pause();
 	}
@@ -167,14 +169,17 @@ static void *wait_for_growth(void *arg)
 		struct timespec pause = { .tv_nsec = 20000000 };
 
 		resident = run_share_tell(share);
-		if (is_needed(resident) && is_alone())
+		if (is_needed(resident) || uhmm_fork_held())
 			break;
 		/* a sixteenth of the limit at 8 GB/s, 1 to 20 ms */
-		if (is_alone() && file->limit / 128 < 20000000)
+		if (file->limit / 128 < 20000000)
 			pause.tv_nsec = file->limit / 128 < 1000000 ? 1000000 : (long)(file->limit / 128);
 		nanosleep(&pause, NULL);
 	}
-	atomic_store(&share->slot->managed, start(share) ? 2 : 1);
+	if (start(share))
+		give_up(share);
+	else
+		atomic_store(&share->slot->managed, 1);
 	for (;;) {
 		struct timespec pause = { .tv_sec = 1 };
 
@@ -185,9 +190,9 @@ static void *wait_for_growth(void *arg)
 	return NULL;
 }
 
-static void watch(void)
+static void watch(pid_t parent)
 {
-	struct run_share *share = run_share_make(file);
+	struct run_share *share = run_share_make(file, parent);
 	pthread_t thread;
 	sigset_t all, before;
 	pthread_attr_t attr;
@@ -195,6 +200,7 @@ static void watch(void)
 
 	if (!share) {
 		say_why("there are more processes than uhmm run can look after", -ENOSPC);
+		give_up(NULL);
 		return;
 	}
 	pthread_attr_init(&attr);
@@ -208,16 +214,17 @@ static void watch(void)
 	pthread_attr_destroy(&attr);
 	if (r) {
 		say_why("a thread cannot be started", -r);
-		atomic_store(&share->slot->managed, 2);
+		give_up(share);
 	}
 }
 
 static void in_child(void)
 {
-	parent_at_fork = self_pid; /* not getppid(): it may have ended by now */
+	pid_t parent = self_pid; /* not getppid(): it may have ended by now */
+
 	self_pid = getpid();
 	run_share_forget();
-	watch();
+	watch(parent);
 }
 
 __attribute__((constructor)) static void begin(void)
@@ -233,7 +240,7 @@ __attribute__((constructor)) static void begin(void)
 	uhmm_log_set(hear, NULL, file->flags & RUN_VERBOSE ? UHMM_LOG_WARN : UHMM_LOG_ERROR);
 	run_calls_advise_huge(!(file->flags & RUN_NOT_HUGE));
 	pthread_atfork(NULL, NULL, in_child);
-	watch();
+	watch(0);
 }
 
 __attribute__((destructor)) static void end(void)

@@ -4,6 +4,10 @@
  * each may take an equal part of it; when there is none, each gets the same share of what it holds. So nobody waits for anybody, and
  * a moment later all see the same sum.
  *
+ * What a child of fork shares with its parent is in memory once, and cannot leave: the parent tells of it, and the child may hold it
+ * besides its share. Which pages that are changes as either side writes to them, and nobody says so; what the child held when it
+ * was made stands for them, or what it holds, if that is less.
+ *
  * Called in the policy's thread: no malloc, no locale, nothing that may have left. So the share lies in a shared mapping.
  */
 #include "tools/run_share.h"
@@ -32,12 +36,39 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-struct run_share *run_share_make(struct run_file *file)
+/* Private memory: what is resident, less what is a file's or shared. */
+static uint64_t private_bytes(int statm)
+{
+	uint64_t value[3] = { 0 };
+	char text[128];
+	ssize_t n = pread(statm, text, sizeof(text) - 1, 0);
+	const char *at = text;
+
+	text[n > 0 ? n : 0] = '\0';
+	for (unsigned i = 0; i < 3; i++, at += *at == ' ')
+		for (; *at >= '0' && *at <= '9'; at++)
+			value[i] = value[i] * 10 + (uint64_t)(*at - '0');
+	return (value[1] - value[2]) * UHMM_PAGE_BYTES;
+}
+
+static int open_statm(void)
+{
+	return open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+}
+
+struct run_share *run_share_make(struct run_file *file, pid_t parent)
 {
 	struct run_share *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int statm;
 
 	if (s == MAP_FAILED)
 		return NULL;
+	statm = parent ? open_statm() : -1;
+	if (statm >= 0) {
+		s->parent = parent;
+		s->shared_bytes = private_bytes(statm);
+		close(statm);
+	}
 	s->file = file;
 	s->slot = run_slot_take(file);
 	if (!s->slot) {
@@ -60,22 +91,26 @@ void run_share_forget(void)
 
 int run_share_watch(struct run_share *s)
 {
-	s->statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	s->statm = open_statm();
 	return s->statm < 0 ? -1 : 0;
+}
+
+/* How much of @held is this process's alone. */
+static uint64_t own_bytes(struct run_share *s, uint64_t held)
+{
+	if (s->parent && getppid() != s->parent) {
+		s->parent = 0;
+		s->shared_bytes = 0;
+	}
+	if (s->shared_bytes > held)
+		s->shared_bytes = held;
+	return held - s->shared_bytes;
 }
 
 uint64_t run_share_tell(struct run_share *s)
 {
-	uint64_t value[3] = { 0 }, bytes;
-	char text[128];
-	ssize_t n = pread(s->statm, text, sizeof(text) - 1, 0);
-	const char *at = text;
+	uint64_t bytes = own_bytes(s, private_bytes(s->statm));
 
-	text[n > 0 ? n : 0] = '\0';
-	for (unsigned i = 0; i < 3; i++, at += *at == ' ')
-		for (; *at >= '0' && *at <= '9'; at++)
-			value[i] = value[i] * 10 + (uint64_t)(*at - '0');
-	bytes = (value[1] - value[2]) * UHMM_PAGE_BYTES; /* resident, less what is a file's or shared */
 	run_put(&s->slot->resident, bytes);
 	if (bytes > run_get(&s->slot->resident_max))
 		run_put(&s->slot->resident_max, bytes);
@@ -83,11 +118,16 @@ uint64_t run_share_tell(struct run_share *s)
 	return bytes;
 }
 
-static void tell_policy(struct run_slot *slot, const struct uhmm_policy_stats *now)
+static void tell_policy(struct run_share *s, const struct uhmm_policy_stats *now, uint64_t own)
 {
-	run_put(&slot->limit, now->limit_bytes);
-	run_put(&slot->resident, now->resident_bytes);
-	run_put(&slot->resident_max, now->resident_max_bytes);
+	struct run_slot *slot = s->slot;
+
+	run_put(&slot->limit, now->limit_bytes - s->shared_bytes);
+	run_put(&slot->resident, own);
+	/* what it looked like between two looks of this is known only where nothing is the parent's */
+	own = s->parent ? own : now->resident_max_bytes;
+	if (own > run_get(&slot->resident_max))
+		run_put(&slot->resident_max, own);
 	run_put(&slot->evicted, now->evicted_bytes);
 	run_put(&slot->zero, now->zero_bytes);
 	run_put(&slot->onward, now->onward_bytes);
@@ -159,9 +199,9 @@ static uint64_t share_of(struct run_share *s, uint64_t mine)
 uint64_t run_share_round(void *ctx, const struct uhmm_policy_stats *now)
 {
 	struct run_share *s = ctx;
-	uint64_t t = now_ns();
+	uint64_t t = now_ns(), own = own_bytes(s, now->resident_bytes);
 
-	tell_policy(s->slot, now);
+	tell_policy(s, now, own);
 	if (t >= s->next_tell_ns) {
 		tell_all(s);
 		s->next_tell_ns = t + TELL_NS;
@@ -170,7 +210,7 @@ uint64_t run_share_round(void *ctx, const struct uhmm_policy_stats *now)
 		check_others(s);
 		s->next_check_ns = t + CHECK_NS;
 	}
-	return share_of(s, now->resident_bytes);
+	return share_of(s, own) + s->shared_bytes;
 }
 
 void run_share_end(const char *path)

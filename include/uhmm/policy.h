@@ -55,6 +55,9 @@ typedef uint64_t uhmm_policy_round_fn(void *ctx, const struct uhmm_policy_stats 
 /* Ask for THPs in every mapping that is looked after (MADV_HUGEPAGE), the first time it is seen: what is huge moves in 1 us
  * where 512 base pages take 700. */
 #define UHMM_POLICY_HUGE      (1u << 1)
+/* A child of fork(2) will start a policy of its own when uhmm_fork_held() asks for it: it is given what was away piece by piece, no
+ * faster than it makes room, so that both stay below their limits. Without fork events it makes no difference. */
+#define UHMM_POLICY_CHILDREN  (1u << 2)
 
 /* The least limit that is accepted: what uhmm's threads and their buffers take, and room for some blocks. */
 #define UHMM_POLICY_LIMIT_MIN (UINT64_C(48) << 20)
@@ -107,6 +110,29 @@ UHMM_API int uhmm_policy_stop(struct uhmm_space *space);
  * Since: 0.2
  */
 UHMM_API int uhmm_policy_stats(struct uhmm_space *space, struct uhmm_policy_stats *ret);
+
+/**
+ * uhmm_fork_held() - does the parent wait until this process has made room?
+ *
+ * In a child of fork(2) whose parent has a policy with UHMM_POLICY_CHILDREN: what was on the parent's devices is more than fits
+ * below its limit. Open a space, devices and a policy; then it comes as fast as room is made for it, and fork() returns in the
+ * parent when all has come. Whoever touches what has not come yet waits. So does a fork in this process.
+ *
+ * Return: 1 if so; 0 if not, or not yet.
+ * Context: any thread.
+ * Since: 0.1
+ */
+UHMM_API int uhmm_fork_held(void);
+
+/**
+ * uhmm_fork_take_all() - no room will be made: let everything come
+ *
+ * For a child that cannot, or shall not, have a policy. It happens by itself when the child looks after nothing for 5 seconds.
+ *
+ * Context: any thread.
+ * Since: 0.1
+ */
+UHMM_API void uhmm_fork_take_all(void);
 
 #ifdef __cplusplus
 }

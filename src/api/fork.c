@@ -81,14 +81,6 @@ static int visit_show(void *ctx, uint64_t addr, struct entry_slot *b)
 
 /* ---- with fork events ---- */
 
-/*
- * How many forks there have been, and up to which one the children are settled: a child that wants to watch its memory itself
- * waits until the parent does so no longer. The second is shared with all children.
- */
-static uint32_t nr_forks;
-static _Atomic uint32_t *nr_settled;
-static pid_t server; /* in a child: who gives it what was away */
-
 static void home_exclusive(struct uhmm_space *s)
 {
 	for (unsigned i = 1; i < MAX_DEVICES; i++) {
@@ -120,15 +112,35 @@ static void home_all_wiped(struct uhmm_space *s)
 	faults_refill_spares(&s->faults);
 }
 
+/* A policy that keeps this process small, where one will keep the child so too; or NULL. */
+static struct policy *policy_of_both(struct uhmm_space *s)
+{
+	struct policy *p = s->policy;
+
+	return p && atomic_load(&p->running) && p->flags & UHMM_POLICY_CHILDREN ? p : NULL;
+}
+
+/*
+ * What is away will not fit into the child, so room is made for it to live in: if the last child has stayed, for one that calls
+ * exec needs none. Context: the workers are not paused yet.
+ */
+static void make_room_for_child(struct uhmm_space *s)
+{
+	struct policy *p = policy_of_both(s);
+
+	children_await(&s->faults.children);
+	if (p && heirs_room(p) < migrator_used_bytes(&s->migrator) && !s->faults.children.last_called_exec)
+		heirs_spare(p);
+}
+
 static void before_served_fork(struct uhmm_space *s)
 {
 	children_await(&s->faults.children); /* or this child would inherit the descriptor that watches another */
 	home_exclusive(s);
 	if (migrator_used_bytes(&s->migrator))
 		home_all_wiped(s);
-	if (!nr_settled)
-		nr_settled = map_shared(PAGE_BYTES);
-	nr_forks++;
+	/* at once it may have what fits below the limit */
+	pace_begin(&s->faults.children.pace, policy_of_both(s) ? heirs_room(s->policy) : PACE_ALL);
 }
 
 /* The event has been read when fork returns, but perhaps not yet been applied. */
@@ -136,20 +148,35 @@ static void after_served_fork(struct uhmm_space *s)
 {
 	gate_await_events(&s->sp.gate);
 	children_await(&s->faults.children);
-	if (nr_settled)
-		atomic_store(nr_settled, nr_forks);
+	pace_end(&s->faults.children.pace);
+	if (policy_of_both(s))
+		heirs_spare_end(s->policy);
 }
 
+/* Unless the parent waits for room, and this process is about to make some. */
 void fork_await_settled(void)
 {
-	for (unsigned n = 0; server && nr_settled && atomic_load(nr_settled) < nr_forks && getppid() == server; n++)
+	for (unsigned n = 0; pace_is_served() && !pace_is_held(); n++)
 		thread_pause(n);
-	if (server) {
-		/* a process that serves children of its own does not count with its parent's counter */
-		nr_settled = NULL;
-		nr_forks = 0;
-	}
-	server = 0;
+	if (!pace_is_served())
+		pace_forget();
+}
+
+/* A child that watches memory itself while it is being given the rest has none of its own before it has all. */
+static void await_the_rest(void)
+{
+	for (unsigned n = 0; pace_was_bounded(); n++)
+		thread_pause(n);
+}
+
+int uhmm_fork_held(void)
+{
+	return pace_is_held();
+}
+
+void uhmm_fork_take_all(void)
+{
+	pace_take_all();
 }
 
 /* ---- without ---- */
@@ -174,10 +201,13 @@ static void before_fork(void)
 {
 	struct uhmm_space *s;
 
+	await_the_rest();
 	fork_lock();
 	s = space_current();
 	if (!s)
 		return;
+	if (s->sp.uffd.fork_events)
+		make_room_for_child(s);
 	manuals_pause(&s->manuals);
 	if (s->sp.uffd.fork_events)
 		before_served_fork(s);
@@ -202,7 +232,7 @@ static void in_parent(void)
 /* The space's own memory is not here: nothing of it may be touched. */
 static void in_child(void)
 {
-	server = getppid();
+	pace_born();
 	space_forget();
 	fork_unlock();
 }

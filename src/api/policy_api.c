@@ -28,7 +28,7 @@ static int read_options(const struct uhmm_policy_opts *opts, struct uhmm_policy_
 		return bad("the limit is above 1 PiB");
 	if (!ret->devices || !ret->nr_devices || ret->nr_devices > UHMM_POLICY_DEVICES_MAX)
 		return bad("1 to 16 devices are needed");
-	if (ret->flags & ~(UHMM_POLICY_EMU_APART | UHMM_POLICY_HUGE))
+	if (ret->flags & ~(UHMM_POLICY_EMU_APART | UHMM_POLICY_HUGE | UHMM_POLICY_CHILDREN))
 		return bad("flags has a bit that is not one of UHMM_POLICY_*");
 	return 0;
 }
@@ -88,6 +88,7 @@ int uhmm_policy_stop(struct uhmm_space *space)
 		return -EPERM;
 	if (space->policy)
 		policy_stop(space->policy);
+	pace_take_all(); /* nobody makes room for what the parent of this process still has */
 	return 0;
 }
 

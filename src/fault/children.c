@@ -132,6 +132,7 @@ static int give_once(struct children *ch, struct child *c, uint64_t block, unsig
 	for (unsigned k = 0; k < NR_ORDERS; k++)
 		pages += moved[k] << k;
 	counter_add(&ch->faults->m->sp->counters.child_pages, pages);
+	pace_given(&ch->pace, pages * PAGE_BYTES);
 	return r;
 }
 
@@ -155,10 +156,52 @@ static void give_pages(struct children *ch, struct child *c, uint64_t block, uns
 			lost, (unsigned long long)(block + first * PAGE_BYTES), strerrordesc_np(-error));
 }
 
-static void give_block(struct children *ch, struct child *c, uint64_t block)
+/* Return: something of the block is lent. Context: inside the child's gate, and nothing is claimed. */
+static int visit_lent(void *ctx, uint64_t addr, struct entry_slot *b)
+{
+	enum entry_state state;
+
+	(void)ctx;
+	(void)addr;
+	block_lock(b);
+	state = entry_state(entry_get(b));
+	for (unsigned i = 0; state == ENTRY_TABLE && i < PAGES_PER_BLOCK; i++)
+		if (entry_state(entry_get(&entry_table(entry_get(b))[i])) == ENTRY_DEVICE)
+			state = ENTRY_DEVICE;
+	block_unlock(b);
+	return state == ENTRY_DEVICE;
+}
+
+/*
+ * The child watches it from now on itself, and lets it leave again. An mremap may have carried lent pages here that is not told
+ * of yet: until that has been read, which this side of the gate keeps from happening, they must be watched. So one that was not
+ * to be seen before is looked for after.
+ */
+static void let_go(struct child *c, uint64_t block)
+{
+	struct entry_slot *b = table_block(&c->sp.table, block, false);
+
+	gate_enter(&c->sp.gate, GATE_MOVES);
+	if (!(b && visit_lent(NULL, block, b)) && !uffd_held_up(&c->sp.uffd, c->sp.canary) &&
+	    !uffd_unregister(&c->sp.uffd, block, block + BLOCK_BYTES) && uffd_held_up(&c->sp.uffd, c->sp.canary))
+		(void)uffd_register(&c->sp.uffd, block, block + BLOCK_BYTES);
+	gate_leave(&c->sp.gate, GATE_MOVES);
+}
+
+/* Pages [first, end) cannot be had with the rest, they can one by one. */
+static void give_block(struct children *ch, struct child *c, uint64_t block, unsigned first, unsigned end)
 {
 	if (give_once(ch, c, block, 0, PAGES_PER_BLOCK) < 0)
-		give_pages(ch, c, block, 0, PAGES_PER_BLOCK);
+		give_pages(ch, c, block, first, end);
+	if (pace_is_bounded(&ch->pace))
+		let_go(c, block);
+}
+
+/* There is no room: who touches waits until step() wakes him. */
+static void refuse(struct child *c, uint64_t addr)
+{
+	c->refused_start = c->refused_end ? min_u64(c->refused_start, addr) : addr;
+	c->refused_end = max_u64(c->refused_end, addr + PAGE_BYTES);
 }
 
 static void serve(struct children *ch, const struct child_fault *f)
@@ -169,10 +212,16 @@ static void serve(struct children *ch, const struct child_fault *f)
 	unsigned i = page_in_block(f->addr);
 
 	if (b && entry_state(table_peek(&c->sp.table, f->addr)) == ENTRY_DEVICE) {
-		/* it gets all of the block sooner or later, and one copy is cheaper than 512 */
 		c->touched = true;
-		if (give_once(ch, c, block, 0, PAGES_PER_BLOCK) < 0)
+		if (pace_may_give(&ch->pace, BLOCK_BYTES)) {
+			/* it gets all of the block sooner or later, and one copy is cheaper than 512 */
+			give_block(ch, c, block, i, i + 1);
+		} else if (!pace_is_set(&ch->pace)) {
 			give_pages(ch, c, block, i, i + 1);
+		} else {
+			refuse(c, f->addr);
+			return;
+		}
 	} else {
 		/* nothing is lent for it; nor can it be later, for what mremap brings there is announced first */
 		gate_enter(&c->sp.gate, GATE_MOVES);
@@ -196,25 +245,9 @@ static int visit_give(void *ctx, uint64_t addr, struct entry_slot *b)
 
 	if (entry_state(entry_get(b)) == ENTRY_SYSTEM)
 		return 0;
-	give_block(g->ch, g->child, addr);
+	give_block(g->ch, g->child, addr, 0, PAGES_PER_BLOCK);
 	g->child->cursor = addr + BLOCK_BYTES;
 	return 1;
-}
-
-/* Return: something of the block is lent. Context: inside the child's gate, and nothing is claimed. */
-static int visit_lent(void *ctx, uint64_t addr, struct entry_slot *b)
-{
-	enum entry_state state;
-
-	(void)ctx;
-	(void)addr;
-	block_lock(b);
-	state = entry_state(entry_get(b));
-	for (unsigned i = 0; state == ENTRY_TABLE && i < PAGES_PER_BLOCK; i++)
-		if (entry_state(entry_get(&entry_table(entry_get(b))[i])) == ENTRY_DEVICE)
-			state = ENTRY_DEVICE;
-	block_unlock(b);
-	return state == ENTRY_DEVICE;
 }
 
 /* mremap may carry pages past a walk, and a child that never stops doing so must not hold up a fork: inside its gate it cannot. */
@@ -266,9 +299,16 @@ static void serve_asked(struct children *ch, const struct child *gone)
 			serve(ch, &f);
 }
 
+/* Shall it be given everything by now? */
+static bool is_due(const struct child *c)
+{
+	return c->touched || clock_ns() - c->born_ns >= CHILD_GRACE_NS;
+}
+
 /* Its memory is watched no longer from the close on: who waits there goes on with what the kernel gives. */
 static void settle(struct children *ch, struct child *c)
 {
+	ch->last_called_exec = !is_due(c);
 	pump_forget(ch, c);
 	serve_asked(ch, c);
 	uffd_close(&c->sp.uffd);
@@ -287,24 +327,32 @@ static void settle(struct children *ch, struct child *c)
 }
 
 /* Return: it is settled, and must not be looked at again. */
-static bool step(struct children *ch, struct child *c, uint64_t now_ns)
+static bool step(struct children *ch, struct child *c)
 {
-	bool over = is_over(c);
-
-	if (!over && !c->touched && now_ns - c->born_ns < CHILD_GRACE_NS)
+	if (is_over(c))
+		return true;
+	if (!is_due(c))
 		return false;
-	return over || give_some(ch, c);
+	c->held = !pace_may_give(&ch->pace, BLOCK_BYTES);
+	if (c->held)
+		return has_everything(c);
+	if (!c->refused_end)
+		return give_some(ch, c);
+	/* who touches something shall have it first, and asks again */
+	uffd_wake(&c->sp.uffd, c->refused_start, c->refused_end - c->refused_start);
+	c->refused_start = c->refused_end = 0;
+	return false;
 }
+
 
 static void step_all(struct children *ch)
 {
-	uint64_t now = clock_ns();
 	struct child **at = &ch->list;
 
 	while (*at) {
 		struct child *c = *at;
 
-		if (step(ch, c, now)) {
+		if (step(ch, c)) {
 			*at = c->next;
 			settle(ch, c);
 		} else {
@@ -319,7 +367,7 @@ static int patience(const struct children *ch)
 	int ms = -1;
 
 	for (const struct child *c = ch->list; c; c = c->next)
-		ms = c->touched || clock_ns() - c->born_ns >= CHILD_GRACE_NS ? 0 : ms ? 1 : 0;
+		ms = is_due(c) && !c->held ? 0 : ms ? 1 : 0;
 	return ms;
 }
 

@@ -10,6 +10,7 @@
  *
  *   birth.c     the table of the child, as the program's was at the fork: no byte is copied for that
  *   children.c  what the child touches is copied into it; then, unless it calls exec or ends, all the rest
+ *   pace.c      no faster than the child can let it leave again, where there is a limit for both
  *
  * The pump (reader.c) reads the children's messages, applies the events, and hands the touches to the thread uhmm-child,
  * which copies, and so may wait for an event to be read.
@@ -18,6 +19,7 @@
  * exec (api/fork.c): so a program that forks and ends leaves no child that reads zeros. If it is killed before, it does.
  */
 
+#include "fault/pace.h"
 #include "migrate/migrate.h"
 #include "os/thread.h"
 
@@ -34,6 +36,8 @@ struct child {
 	uint64_t born_ns;         /* 0: nothing is lent to it */
 	bool touched;             /* has faulted on a device's page */
 	uint64_t cursor;          /* blocks below have been given to it, unless mremap has carried something there */
+	bool held;                /* there is no room for more */
+	uint64_t refused_start, refused_end; /* touches that wait for room lie here; end 0: there is none */
 };
 
 struct children {
@@ -55,6 +59,9 @@ struct children {
 	struct device loan[MAX_DEVICES];
 
 	struct meta staged;       /* of birth.c */
+
+	struct pace_giver pace;
+	bool last_called_exec;    /* the last child that there was did, or ended, before it was due; written while nr_alive is not 0 */
 
 	/* of the thread alone */
 	struct child *list;

@@ -9,7 +9,8 @@
  * watcher look after each step. They are two threads because a step may take as long as a device does, and a program that maps new
  * memory meanwhile must be found out.
  *
- * What fault threads ask about pages that are away is in touch.c; what moves on between several devices, in tiers.c.
+ * What fault threads ask about pages that are away is in touch.c; what moves on between several devices, in tiers.c; what is done
+ * for a child of fork, in heirs.c.
  *
  * No lock is taken: who waits holds nothing, and what he waits for needs workers and the pump only, never another fault
  * thread. When nothing can leave - everything is pinned, the devices are full - nobody waits: the touch is let through and
@@ -41,7 +42,7 @@
 #define WAIT_NS         (20 * MS)   /* one sleep at the door */
 #define WAIT_MAX_NS     (10000 * MS)
 #define FULL_NS         (100 * MS)  /* before a full device is asked again */
-#define HOPELESS_NS     (50 * MS)   /* before it is tried again when nothing could leave */
+#define HOPELESS_NS     (20 * MS)   /* before it is tried again when nothing could leave: its end is not told, such as a child's */
 #define POOL_SHARE      16          /* of the limit for recycled THPs */
 #define STEP_MIN        (4 * MIB)   /* leave between two looks */
 #define STEP_MAX        (16 * MIB)
@@ -114,9 +115,9 @@ static void set(_Atomic uint64_t *n, uint64_t value)
 /* Where the marks are. The reserve is what may come unasked; between high and low there is a batch. */
 static void set_limit(struct policy *p, uint64_t limit)
 {
-	uint64_t reserve, high;
+	uint64_t reserve, high, spare = get(&p->spare);
 
-	limit = max_u64(limit, UHMM_POLICY_LIMIT_MIN);
+	limit = max_u64(limit > spare ? limit - spare : 0, UHMM_POLICY_LIMIT_MIN);
 	reserve = min_u64(limit / 32 + 2 * BLOCK_BYTES, 64 * MIB);
 	high = limit - reserve - min_u64(max_u64(limit / 64, 2 * BLOCK_BYTES), 64 * MIB);
 	set(&p->limit, limit);
@@ -128,14 +129,15 @@ static void set_limit(struct policy *p, uint64_t limit)
 static void ask_for_limit(struct policy *p)
 {
 	struct uhmm_policy_stats now = { .sz = sizeof(now) };
-	uint64_t limit;
+	uint64_t limit = 0;
 
-	if (!p->round)
-		return;
-	policy_stats(p, &now);
-	limit = p->round(p->round_ctx, &now);
-	if (limit && limit != get(&p->limit))
-		set_limit(p, limit);
+	if (p->round) {
+		policy_stats(p, &now);
+		limit = p->round(p->round_ctx, &now);
+	}
+	if (limit)
+		p->limit_bytes = limit;
+	set_limit(p, p->limit_bytes);
 }
 
 /* Tells who is at the door how much may come, and lets them look too. */
@@ -160,6 +162,7 @@ static uint64_t look(struct policy *p)
 		set(&p->resident_max, resident);
 	ask_for_limit(p);
 	open_door(p, resident);
+	heirs_allow(p);
 
 	high = get(&p->high);
 	if (resident > high || atomic_load(&p->nr_waiting))
@@ -226,8 +229,8 @@ static void pass_over(struct policy *p, const struct range *r)
 		heat_warm(&p->heat, at, 2, HEAT_MAX);
 }
 
-/* Return: bytes that have left the page table for good. */
-static uint64_t evict(struct policy *p, const struct range *r)
+/* Return: bytes that have left the page table for good. @ret_pinned: some pages would not. */
+static uint64_t evict_once(struct policy *p, const struct range *r, bool *ret_pinned)
 {
 	uint64_t gone = 0, moved = 0, now = clock_ns();
 	struct device *dev;
@@ -255,14 +258,25 @@ static uint64_t evict(struct policy *p, const struct range *r)
 	add(&p->evicted_bytes, moved);
 	add(&p->zero_bytes, gone);
 	add(&p->returned_bytes, t.returned_pages * PAGE_BYTES);
-	if (t.skipped[UHMM_SKIP_PINNED]) { /* perhaps since a fork: and leave in the next lap */
-		atomic_store(&p->touching, true);
-		vma_take_back(p->sp, r->start, r->end, false);
-		atomic_store(&p->touching, false);
-	} else if (!moved && !gone) {
-		pass_over(p, r);
-	}
+	*ret_pinned = t.skipped[UHMM_SKIP_PINNED];
 	return moved + gone;
+}
+
+static uint64_t evict(struct policy *p, const struct range *r)
+{
+	bool pinned;
+	uint64_t gone = evict_once(p, r, &pinned), taken;
+
+	if (pinned) { /* perhaps since a fork */
+		atomic_store(&p->touching, true);
+		taken = vma_take_back(p->sp, r->start, r->end, false);
+		atomic_store(&p->touching, false);
+		if (taken && !atomic_load(&p->stop))
+			gone += evict_once(p, r, &pinned);
+	}
+	if (!gone)
+		pass_over(p, r);
+	return gone;
 }
 
 static void scrub(struct mover *mv, void *arg)
@@ -289,8 +303,7 @@ static uint64_t step(struct policy *p, uint64_t want)
 	return gone;
 }
 
-/* Has the watcher look now, and waits until it has. */
-static uint64_t look_again(struct policy *p)
+uint64_t policy_look_again(struct policy *p)
 {
 	uint32_t seen = atomic_load(&p->looked);
 
@@ -312,7 +325,7 @@ static bool make_room(struct policy *p)
 		in_vain = step(p, want) ? 0 : in_vain + 1;
 		if (!in_vain)
 			atomic_store(&p->hopeless, false);
-		resident = look_again(p);
+		resident = policy_look_again(p);
 	}
 	return in_vain < 3;
 }
@@ -382,6 +395,7 @@ int policy_start(struct policy *p, struct migrator *m, struct jobs *jobs, const 
 	p->flags = opts->flags;
 	p->round = opts->round;
 	p->round_ctx = opts->round_ctx;
+	p->limit_bytes = opts->limit_bytes;
 	p->nr_devices = opts->nr_devices;
 	memcpy(p->device, devices, opts->nr_devices * sizeof(*devices));
 	p->main_stack = getauxval(AT_RANDOM);
@@ -392,8 +406,9 @@ int policy_start(struct policy *p, struct migrator *m, struct jobs *jobs, const 
 	p->rss_fd = p->tasks_fd[0] = p->tasks_fd[1] = -1;
 	for (_Atomic uint64_t *n = &p->resident; n <= &p->full; n++)
 		set(n, 0);
+	set(&p->spare, 0);
 	p->armed = false;
-	p->seen_mapped = p->hand = 0;
+	p->seen_mapped = p->seen_stuck = p->hand = 0;
 	memset(p->onward_until_ns, 0, sizeof(p->onward_until_ns));
 	set_limit(p, opts->limit_bytes);
 	atomic_store(&p->room, INT64_MAX / 2);

@@ -44,7 +44,6 @@ struct policy {
 	struct space *sp;
 	struct migrator *m;
 	struct jobs *jobs;
-	uint64_t limit_bytes;     /* asked for */
 	uint32_t flags;
 	unsigned nr_devices;
 	struct device *device[UHMM_POLICY_DEVICES_MAX];
@@ -71,6 +70,8 @@ struct policy {
 	atomic_bool stop, running;
 	_Atomic uint32_t never; /* for sleeping a while, unless it is stopped */
 
+	_Atomic uint64_t spare;   /* to be left free for a child that is about to be born */
+
 	/* atomic, written by the watcher */
 	_Atomic uint64_t limit, hard, high, low;
 
@@ -81,6 +82,8 @@ struct policy {
 	struct thread_words evictor_words;
 
 	/* the watcher alone */
+	uint64_t limit_bytes;     /* asked for */
+	uint64_t seen_stuck;      /* when more was last allowed to come */
 	bool armed;               /* everything is, and new mappings shall be */
 	bool maps;                /* the last look found more mapped than the one before */
 	uint64_t seen_mapped;     /* of rss.mapped_bytes, when mappings were last looked through */
@@ -102,6 +105,22 @@ int policy_start(struct policy *p, struct migrator *m, struct jobs *jobs, const 
 /* Accepts one that was never started. */
 void policy_stop(struct policy *p);
 void policy_stats(struct policy *p, struct uhmm_policy_stats *ret);
+
+/* Has the watcher look now, and waits until it has. Return: what is held. Context: any thread but the watcher. */
+uint64_t policy_look_again(struct policy *p);
+
+/* ---- heirs.c ---- */
+
+/*
+ * From now on so much less is held that a child of fork which is to have a policy too can begin with it. Waits until there is that
+ * room, or cannot be. Context: thread of the program, which must hold no lock that a fault thread or a worker takes.
+ */
+void heirs_spare(struct policy *p);
+void heirs_spare_end(struct policy *p);
+/* How much more the process may come to hold before growth waits. A look that may be stale. */
+uint64_t heirs_room(struct policy *p);
+/* In a child: how much of what the parent has may come. Context: the watcher, after it has looked. */
+void heirs_allow(struct policy *p);
 
 /* Is there room for so much more? Then it is taken. Context: any thread. */
 bool policy_take_room(struct policy *p, uint64_t bytes);

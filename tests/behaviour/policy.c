@@ -247,6 +247,59 @@ static void what_a_dead_child_has_shared_leaves_too(void **state)
 	assert_int_equal(uhmm_policy_stop(space), 0);
 }
 
+/* Of a page that @mem shares with nobody the kernel says so (bit 56). */
+static size_t own_pages(const char *mem, size_t bytes)
+{
+	FILE *f = fopen("/proc/self/pagemap", "r");
+	uint64_t word;
+	size_t nr = 0;
+
+	assert_non_null(f);
+	assert_int_equal(fseek(f, (long)((uintptr_t)mem / PAGE * sizeof(word)), SEEK_SET), 0);
+	for (size_t i = 0; i < bytes / PAGE; i++) {
+		assert_int_equal(fread(&word, sizeof(word), 1, f), 1);
+		nr += word >> 56 & 1;
+	}
+	fclose(f);
+	return nr;
+}
+
+/* A collapse to one THP before it leaves, and the write that takes pages back after a fork, would copy it. */
+static void what_a_living_child_shares_is_held_once(void **state)
+{
+	char *mem = map_anon(48 * MIB, true, false), *more;
+	char end;
+	int status, ends[2];
+	pid_t pid;
+
+	(void)state;
+	fill_pattern(mem, 48 * MIB, 7); /* base pages; a THP would be wanted there */
+	assert_int_equal(madvise(mem, 48 * MIB, MADV_HUGEPAGE), 0);
+	assert_int_equal(pipe(ends), 0);
+	pid = fork();
+	if (!pid) {
+		close(ends[1]);
+		(void)!read(ends[0], &end, 1);
+		_exit(check_pattern(mem, 48 * MIB, 7) != -1);
+	}
+	limit(LIMIT);
+	more = map_seen(LARGE);
+	while (policy().laps < 8)
+		fill_pattern(more, LARGE, 8);
+	assert_int_equal(own_pages(mem, 48 * MIB), 0); /* nor has a copy left */
+	assert_int_equal(count_where(mem, 48 * MIB, UHMM_WHERE_DEVICE), 0);
+	close(ends[0]);
+	close(ends[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_pattern(more, LARGE, 8);
+	eventually(policy().resident_bytes <= LIMIT); /* it may leave now */
+	assert_pattern(mem, 48 * MIB, 7);
+	unmap_anon(more, LARGE);
+	unmap_anon(mem, 48 * MIB);
+	assert_int_equal(uhmm_policy_stop(space), 0);
+}
+
 static _Atomic uint64_t asked, next_limit;
 
 static uint64_t round_fn(void *ctx, const struct uhmm_policy_stats *now)
@@ -313,6 +366,7 @@ int main(void)
 		cmocka_unit_test(zeros_cost_nothing),
 		cmocka_unit_test(threads_together_stay_below),
 		cmocka_unit_test(what_a_dead_child_has_shared_leaves_too),
+		cmocka_unit_test(what_a_living_child_shares_is_held_once),
 		cmocka_unit_test(a_full_device_lets_growth_through),
 		cmocka_unit_test(the_second_device_takes_what_the_first_cannot),
 		cmocka_unit_test(the_limit_may_change_with_each_look),

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# redis-server with 1 GiB of values below 400 MiB: a full read-back, and a BGSAVE whose file gives the same data.
+# redis-server with 1 GiB of values below 400 MiB, where permitted in a control group of 464: a full read-back, and a BGSAVE, which
+# forks, whose file gives the same data.
 run_dir=$(dirname "$0")/..
 . "$run_dir/lib"
 
@@ -13,7 +14,8 @@ digest() { cli debug digest; }
 for spec in $devices; do
     echo "redis on $spec below 400 MiB"
     rm -f "$tmp/dump.rdb"
-    "$UHMM" run --limit 400M --device "$spec" $apart --stats "$tmp/stats" -- redis-server --port $port --dir "$tmp" \
+    cage "$(mib 464)"
+    caged "$UHMM" run --limit 400M --device "$spec" $apart --stats "$tmp/stats" -- redis-server --port $port --dir "$tmp" \
         --save '' --appendonly no --enable-debug-command yes >"$tmp/log" 2>&1 &
     pid=$!
     up $pid
@@ -28,7 +30,8 @@ for spec in $devices; do
     until cli info persistence | grep -q 'rdb_bgsave_in_progress:0'; do :; done
     [ "$(digest)" = "$before" ] || fail 'the data has changed'
     cli shutdown nosave
-    wait $pid
+    wait $pid || fail "redis-server on $spec: exit status $?"
+    uncage
     redis-server --port $port --dir "$tmp" --save '' --enable-debug-command yes >"$tmp/log" 2>&1 &
     pid=$!
     up $pid

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Children of fork, which have policies of their own. What a child shares with its parent cannot leave either of them, and what is
+ * away in the parent must leave again in the child: so the parent makes room for it before the fork, and the child says how
+ * much may come (fault/pace.h).
+ */
+#include <string.h>
+
+#include "base/clock.h"
+#include "fault/pace.h"
+#include "policy/policy.h"
+
+#define MAKE_ROOM_NS UINT64_C(10000000000) /* then the fork goes on without */
+#define STUCK_BYTES  (UINT64_C(4) << 20)   /* come each time that nothing could leave */
+
+static uint64_t get(const _Atomic uint64_t *n)
+{
+	return atomic_load_explicit(n, memory_order_relaxed);
+}
+
+/* A child's own devices keep what leaves it a second time, and it needs some room to be able to let anything leave. */
+static uint64_t needed_by_child(struct policy *p)
+{
+	uint64_t bytes = UHMM_POLICY_LIMIT_MIN;
+
+	for (unsigned i = 0; i < p->nr_devices; i++)
+		if (!(p->flags & UHMM_POLICY_EMU_APART && strstr(p->device[i]->spec, "emu:")))
+			bytes += device_host_bytes(p->device[i]);
+	return min_u64(bytes, get(&p->limit) / 2);
+}
+
+void heirs_spare(struct policy *p)
+{
+	uint64_t until = clock_ns() + MAKE_ROOM_NS;
+
+	atomic_store_explicit(&p->spare, needed_by_child(p), memory_order_relaxed);
+	(void)policy_look_again(p); /* and the marks are where they shall be */
+	while (get(&p->resident) > get(&p->hard) && !atomic_load(&p->hopeless) && !atomic_load(&p->stop) && clock_ns() < until)
+		(void)policy_look_again(p);
+}
+
+void heirs_spare_end(struct policy *p)
+{
+	atomic_store_explicit(&p->spare, 0, memory_order_relaxed);
+}
+
+uint64_t heirs_room(struct policy *p)
+{
+	uint64_t resident = get(&p->resident), hard = get(&p->hard);
+
+	return resident < hard ? hard - resident : 0;
+}
+
+/*
+ * Half of the room is for what comes otherwise. What is given must come in the end, also where nothing can leave: then it is a
+ * little each time that has been tried.
+ */
+void heirs_allow(struct policy *p)
+{
+	uint64_t room = heirs_room(p) / 2, stuck = get(&p->stuck);
+
+	if (atomic_load(&p->hopeless) && stuck == p->seen_stuck)
+		pace_beat();
+	else
+		pace_allow(stuck == p->seen_stuck ? room : max_u64(room, STUCK_BYTES));
+	p->seen_stuck = stuck;
+}
