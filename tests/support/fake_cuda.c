@@ -12,7 +12,6 @@
 
 #define UNIT      (UINT64_C(2) << 20)
 #define NR_UNITS  256u
-#define NR_RANGES 512u
 
 struct fake_cuda fake_cuda = { .nr_devices = 2 };
 
@@ -20,28 +19,26 @@ struct cu_context {
 	struct cu_context *below; /* in the stack of the thread that has it current */
 };
 
-struct range {
-	char *start;
-	uint64_t bytes;
-};
-
 static const struct { const char *name; int maps, engines; } devices[] = { { "fake old gpu", 0, 1 }, { "fake gpu", 1, 2 } };
 static __thread struct cu_context *current;
 
 /* guarded by lock */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct range pinned[NR_RANGES], reserved[NR_RANGES], mapped[NR_RANGES];
+struct range pinned[NR_RANGES], allocated[NR_RANGES], managed[NR_RANGES];
+static struct range reserved[NR_RANGES], mapped[NR_RANGES];
 static uint16_t units[NR_UNITS]; /* of the memfd: how many more belong to what begins here, plus 1; or UINT16_MAX inside */
 static int memory = -1;
 
 static void __attribute__((constructor)) begin(void)
 {
-	const char *nr = getenv("FAKE_CUDA_DEVICES"), *version = getenv("FAKE_CUDA_VERSION");
+	const char *nr = getenv("FAKE_CUDA_DEVICES"), *version = getenv("FAKE_CUDA_VERSION"), *without = getenv("FAKE_CUDA_WITHOUT");
 
 	if (nr)
 		fake_cuda.nr_devices = atoi(nr);
 	if (version)
 		fake_cuda.version = atoi(version);
+	if (without)
+		fake_cuda.without = atoi(without);
 }
 
 /* ---- small things ---- */
@@ -69,7 +66,7 @@ static struct range *find_range(struct range *list, const char *at, uint64_t byt
 	return NULL;
 }
 
-static bool is_within(struct range *list, const char *at, uint64_t bytes)
+bool is_within(struct range *list, const char *at, uint64_t bytes)
 {
 	bool found;
 
@@ -79,7 +76,7 @@ static bool is_within(struct range *list, const char *at, uint64_t bytes)
 	return found;
 }
 
-static cu_result add_range(struct range *list, char *at, uint64_t bytes)
+cu_result add_range(struct range *list, char *at, uint64_t bytes)
 {
 	cu_result r = CU_OUT_OF_MEMORY;
 
@@ -94,8 +91,7 @@ static cu_result add_range(struct range *list, char *at, uint64_t bytes)
 	return r;
 }
 
-/* Return: how long it was; 0: there is none that begins here. */
-static uint64_t drop_range(struct range *list, char *at)
+uint64_t drop_range(struct range *list, char *at)
 {
 	struct range *found;
 	uint64_t bytes = 0;
@@ -119,6 +115,19 @@ bool is_pinned(const void *host, uint64_t bytes)
 	return yes;
 }
 
+struct range device_range(const char *at, uint64_t bytes)
+{
+	struct range *const lists[] = { mapped, allocated, managed }, *found = NULL, ret = { 0 };
+
+	pthread_mutex_lock(&lock);
+	for (unsigned i = 0; !found && i < 3; i++)
+		found = find_range(lists[i], at, bytes);
+	if (found)
+		ret = *found;
+	pthread_mutex_unlock(&lock);
+	return ret;
+}
+
 /* ---- errors and devices ---- */
 
 cu_result fake_init(unsigned flags)
@@ -140,6 +149,8 @@ static const struct { cu_result r; const char *name, *text; } errors[] = {
 	{ CU_NO_DEVICE, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected" },
 	{ CU_INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context" },
 	{ CU_ECC_UNCORRECTABLE, "CUDA_ERROR_ECC_UNCORRECTABLE", "uncorrectable ECC error encountered" },
+	{ 218, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed" },
+	{ 500, "CUDA_ERROR_NOT_FOUND", "named symbol not found" },
 	{ CU_ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered" },
 	{ CU_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure" },
 	{ 304, "CUDA_ERROR_OPERATING_SYSTEM", "OS call failed or operation not supported on this OS" },
@@ -193,6 +204,7 @@ cu_result fake_device_attribute(int *ret, int what, cu_device d)
 	*ret = what == CU_ATTR_MAPS_MEMORY  ? devices[d].maps :
 	       what == CU_ATTR_COPY_ENGINES ? devices[d].engines :
 	       what == CU_ATTR_MAJOR        ? 8 :
+	       what == MANAGED_MEMORY || what == CONCURRENT_ACCESS ? what != fake_cuda.without :
 	       what == CU_ATTR_COMPUTE_MODE ? (fake_cuda.prohibited ? CU_COMPUTE_PROHIBITED : 0) :
 					      0;
 	return CU_SUCCESS;
@@ -255,6 +267,8 @@ cu_result fake_memory_info(size_t *ret_free, size_t *ret_total)
 	pthread_mutex_lock(&lock);
 	for (unsigned i = 0; i < NR_UNITS; i++)
 		*ret_free += units[i] ? 0 : UNIT;
+	for (unsigned i = 0; i < NR_RANGES; i++)
+		*ret_free -= allocated[i].bytes < *ret_free ? allocated[i].bytes : *ret_free;
 	pthread_mutex_unlock(&lock);
 	return r;
 }

@@ -8,11 +8,13 @@
 #define NR_WAITING 1024u
 
 struct command {
-	enum { COPY, FILL } kind;
+	enum { COPY, FILL, CALL } kind;
 	char *to;
 	const char *from;
 	uint64_t bytes;
 	unsigned word;
+	cu_result (*call)(void *ctx);
+	void *ctx;
 };
 
 struct cu_stream {
@@ -31,6 +33,11 @@ static void run_one(struct cu_stream *s, const struct command *c)
 {
 	cu_result r = once(&fake_cuda.late);
 
+	if (c->kind == CALL) {
+		cu_result answer = c->call(c->ctx);
+
+		r = r ? r : answer;
+	}
 	if (r) {
 		s->failed = r;
 		if (r >= 700)
@@ -39,7 +46,7 @@ static void run_one(struct cu_stream *s, const struct command *c)
 	}
 	if (c->kind == COPY)
 		memcpy(c->to, c->from, c->bytes);
-	else
+	else if (c->kind == FILL)
 		for (uint64_t i = 0; i < c->bytes; i += sizeof(c->word))
 			memcpy(c->to + i, &c->word, sizeof(c->word));
 }
@@ -90,21 +97,30 @@ cu_result fake_copy_in(cu_ptr to, const void *from, size_t bytes, struct cu_stre
 {
 	cu_result r = copy_fails(&fake_cuda.copy_in);
 
-	return r ? r : add(s, (struct command){ COPY, (char *)(uintptr_t)to, from, bytes, 0 }, !is_pinned(from, bytes));
+	return r ? r :
+		   add(s, (struct command){ .kind = COPY, .to = (char *)(uintptr_t)to, .from = from, .bytes = bytes },
+		       !is_pinned(from, bytes));
 }
 
 cu_result fake_copy_out(void *to, cu_ptr from, size_t bytes, struct cu_stream *s)
 {
 	cu_result r = copy_fails(&fake_cuda.copy_out);
 
-	return r ? r : add(s, (struct command){ COPY, to, (char *)(uintptr_t)from, bytes, 0 }, !is_pinned(to, bytes));
+	return r ? r :
+		   add(s, (struct command){ .kind = COPY, .to = to, .from = (char *)(uintptr_t)from, .bytes = bytes },
+		       !is_pinned(to, bytes));
 }
 
 cu_result fake_fill(cu_ptr at, unsigned word, size_t words, struct cu_stream *s)
 {
 	cu_result r = once(&fake_cuda.fill);
 
-	return r ? r : add(s, (struct command){ FILL, (char *)(uintptr_t)at, NULL, words * sizeof(word), word }, false);
+	return r ? r : add(s, (struct command){ .kind = FILL, .to = (char *)(uintptr_t)at, .bytes = words * sizeof(word), .word = word }, false);
+}
+
+cu_result stream_call(struct cu_stream *s, cu_result (*fn)(void *ctx), void *ctx)
+{
+	return add(s, (struct command){ .kind = CALL, .call = fn, .ctx = ctx }, false);
 }
 
 cu_result fake_stream_create(struct cu_stream **ret, unsigned flags)
