@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef EXAMPLES_KERNEL_H
-#define EXAMPLES_KERNEL_H
+#ifndef EXAMPLES_KERNEL_OPENCL_H
+#define EXAMPLES_KERNEL_OPENCL_H
 
 /*
  * An OpenCL kernel on the memory of a device of uhmm: made in the driver's own context, by the functions of its own runtime, which
@@ -18,7 +18,7 @@
 #define CL_MEM_READ_ONLY_COPY ((uint64_t)(1u << 2 | 1u << 5)) /* CL_MEM_READ_ONLY | CL_MEM_COPY_HOST_PTR */
 #define CL_BUILD_LOG          0x1183u                          /* CL_PROGRAM_BUILD_LOG */
 
-struct kernel {
+struct opencl_kernel {
 	void *context, *device, *queue, *memory, *program, *kernel;
 	void *(*create_program)(void *context, uint32_t nr, const char **text, const size_t *bytes, int32_t *ret);
 	int32_t (*build)(void *program, uint32_t nr, void *const *devices, const char *options, void *notify, void *ctx);
@@ -35,21 +35,22 @@ struct kernel {
 };
 
 /* Has the device such a runtime? */
-static inline int kernel_possible(struct uhmm_device *dev)
+static inline int opencl_kernel_possible(struct uhmm_device *dev)
 {
 	void *found;
 
 	return !uhmm_device_native(dev, "clCreateKernel", &found);
 }
 
-static inline int kernel_error(const char *what, int32_t r)
+static inline int opencl_kernel_error(const char *what, int32_t r)
 {
 	fprintf(stderr, "%s failed with OpenCL's error %d\n", what, r);
 	return -EIO;
 }
 
 /* Return: 0; -ENOENT when the runtime lacks something; -EIO, said. */
-static inline int kernel_make(struct kernel *k, struct uhmm_device *dev, const char *text, const char *name, const char *options)
+static inline int opencl_kernel_make(struct opencl_kernel *k, struct uhmm_device *dev, const char *text, const char *name,
+				     const char *options)
 {
 	static const char *const functions[] = { "clCreateProgramWithSource", "clBuildProgram", "clGetProgramBuildInfo", "clCreateKernel",
 						 "clCreateBuffer", "clSetKernelArg", "clEnqueueNDRangeKernel", "clFinish",
@@ -69,27 +70,27 @@ static inline int kernel_make(struct kernel *k, struct uhmm_device *dev, const c
 	}
 	k->program = k->create_program(k->context, 1, &text, NULL, &r);
 	if (r)
-		return kernel_error("clCreateProgramWithSource", r);
+		return opencl_kernel_error("clCreateProgramWithSource", r);
 	r = k->build(k->program, 1, &k->device, options, NULL, NULL);
 	if (r) {
 		(void)k->build_info(k->program, k->device, CL_BUILD_LOG, sizeof(log) - 1, log, NULL);
 		fprintf(stderr, "%s\n", log);
-		return kernel_error("clBuildProgram", r);
+		return opencl_kernel_error("clBuildProgram", r);
 	}
 	k->kernel = k->create_kernel(k->program, name, &r);
-	return r ? kernel_error("clCreateKernel", r) : 0;
+	return r ? opencl_kernel_error("clCreateKernel", r) : 0;
 }
 
 /* Argument number @i, from 3 on. */
-static inline int kernel_arg(struct kernel *k, uint32_t i, size_t bytes, const void *value)
+static inline int opencl_kernel_arg(struct opencl_kernel *k, uint32_t i, size_t bytes, const void *value)
 {
 	int32_t r = k->set_arg(k->kernel, i, bytes, value);
 
-	return r ? kernel_error("clSetKernelArg", r) : 0;
+	return r ? opencl_kernel_error("clSetKernelArg", r) : 0;
 }
 
 /* Runs @items of it on what @work has, and waits. Return: 0; -EIO, said. */
-static inline int kernel_run(struct kernel *k, struct uhmm_work *work, size_t items)
+static inline int opencl_kernel_run(struct opencl_kernel *k, struct uhmm_work *work, size_t items)
 {
 	size_t nr;
 	const struct uhmm_work_extent *extents = uhmm_work_extents(work, &nr);
@@ -98,18 +99,19 @@ static inline int kernel_run(struct kernel *k, struct uhmm_work *work, size_t it
 	void *table = k->create_buffer(k->context, CL_MEM_READ_ONLY_COPY, nr * sizeof(*extents), extents, &r);
 
 	if (r)
-		return kernel_error("clCreateBuffer", r);
-	r = kernel_arg(k, 0, sizeof(k->memory), &k->memory) || kernel_arg(k, 1, sizeof(table), &table) ||
-	    kernel_arg(k, 2, sizeof(nr_extents), &nr_extents);
+		return opencl_kernel_error("clCreateBuffer", r);
+	r = opencl_kernel_arg(k, 0, sizeof(k->memory), &k->memory) || opencl_kernel_arg(k, 1, sizeof(table), &table) ||
+	    opencl_kernel_arg(k, 2, sizeof(nr_extents), &nr_extents);
 	if (!r)
 		r = k->enqueue(k->queue, k->kernel, 1, NULL, &items, NULL, 0, NULL, NULL);
 	if (!r)
 		r = k->finish(k->queue);
 	(void)k->release_mem(table);
-	return r ? kernel_error("the kernel", r) : 0;
+	return r ? opencl_kernel_error("the kernel", r) : 0;
 }
 
-static inline void kernel_drop(struct kernel *k)
+/* Accepts a zeroed one. */
+static inline void opencl_kernel_drop(struct opencl_kernel *k)
 {
 	if (k->kernel)
 		(void)k->release_kernel(k->kernel);
