@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* See fake_cuda.h. The device's addresses are the process's own: what is mapped there is a memfd, once or twice. */
+/* See fake_cuda.h. Addresses that are reserved are so in the process, too, as CUDA does it; the bytes are elsewhere, and found by list. */
 #include "fake_cuda_parts.h"
 
 #include <pthread.h>
@@ -26,8 +26,8 @@ static __thread struct cu_context *current;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 struct range pinned[NR_RANGES], allocated[NR_RANGES], managed[NR_RANGES];
 static struct range reserved[NR_RANGES], mapped[NR_RANGES];
-static uint16_t units[NR_UNITS]; /* of the memfd: how many more belong to what begins here, plus 1; or UINT16_MAX inside */
-static int memory = -1;
+static uint16_t units[NR_UNITS]; /* of its memory: how many more belong to what begins here, plus 1; or UINT16_MAX inside */
+static char *memory;              /* of the device: NR_UNITS */
 
 static void __attribute__((constructor)) begin(void)
 {
@@ -76,14 +76,14 @@ bool is_within(struct range *list, const char *at, uint64_t bytes)
 	return found;
 }
 
-cu_result add_range(struct range *list, char *at, uint64_t bytes)
+cu_result add_range(struct range *list, char *at, uint64_t bytes, char *host)
 {
 	cu_result r = CU_OUT_OF_MEMORY;
 
 	pthread_mutex_lock(&lock);
 	for (unsigned i = 0; r && i < NR_RANGES; i++)
 		if (!list[i].start) {
-			list[i] = (struct range){ at, bytes };
+			list[i] = (struct range){ at, bytes, host, list == mapped };
 			r = CU_SUCCESS;
 		}
 	pthread_mutex_unlock(&lock);
@@ -122,10 +122,18 @@ struct range device_range(const char *at, uint64_t bytes)
 	pthread_mutex_lock(&lock);
 	for (unsigned i = 0; !found && i < 3; i++)
 		found = find_range(lists[i], at, bytes);
-	if (found)
+	if (found && !found->closed)
 		ret = *found;
 	pthread_mutex_unlock(&lock);
 	return ret;
+}
+
+void *fake_cuda_host(uint64_t at)
+{
+	const char *there = (const char *)(uintptr_t)at;
+	struct range r = device_range(there, 1);
+
+	return r.start ? r.host + (there - r.start) : NULL;
 }
 
 /* ---- errors and devices ---- */
@@ -302,7 +310,7 @@ cu_result fake_address_reserve(cu_ptr *ret, size_t bytes, size_t alignment, cu_p
 			munmap(all, (size_t)(at - all));
 		munmap(at + bytes, alignment - (size_t)(at - all));
 	}
-	r = add_range(reserved, at, bytes);
+	r = add_range(reserved, at, bytes, NULL);
 	*ret = (uintptr_t)at;
 	return r;
 }
@@ -344,9 +352,9 @@ cu_result fake_memory_create(cu_handle *ret, size_t bytes, const struct cu_prop 
 	if (r || flags || bytes % granularity)
 		return r ? r : CU_INVALID_VALUE;
 	pthread_mutex_lock(&lock);
-	if (memory < 0) {
-		memory = memfd_create("fake-cuda", MFD_CLOEXEC);
-		r = memory < 0 || ftruncate(memory, (off_t)(NR_UNITS * UNIT)) ? CU_OUT_OF_MEMORY : CU_SUCCESS;
+	if (!memory) {
+		memory = mmap(NULL, NR_UNITS * UNIT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		r = memory == MAP_FAILED ? CU_OUT_OF_MEMORY : CU_SUCCESS;
 	}
 	if (!r)
 		r = take_units((unsigned)(bytes / UNIT), ret);
@@ -363,6 +371,7 @@ cu_result fake_memory_release(cu_handle h)
 	nr = units[h - 1];
 	for (unsigned k = 0; k < nr; k++)
 		units[h - 1 + k] = 0;
+	madvise(memory + (h - 1) * UNIT, nr * UNIT, MADV_DONTNEED);
 	pthread_mutex_unlock(&lock);
 	atomic_fetch_sub(&fake_cuda.live, 1);
 	return CU_SUCCESS;
@@ -378,9 +387,7 @@ cu_result fake_map(cu_ptr at, size_t bytes, size_t offset, cu_handle h, unsigned
 	if (r || flags || offset || at % UNIT || units[h - 1] * UNIT != bytes || !is_within(reserved, there, bytes) ||
 	    is_within(mapped, there, 1))
 		return r ? r : CU_INVALID_VALUE;
-	if (mmap(there, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, memory, (off_t)((h - 1) * UNIT)) != there)
-		return CU_OUT_OF_MEMORY;
-	return add_range(mapped, there, bytes);
+	return add_range(mapped, there, bytes, memory + (h - 1) * UNIT);
 }
 
 cu_result fake_unmap(cu_ptr at, size_t bytes)
@@ -395,8 +402,7 @@ cu_result fake_unmap(cu_ptr at, size_t bytes)
 		if (!n)
 			return CU_INVALID_VALUE;
 	}
-	return mmap(there, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == there ? CU_SUCCESS :
-															CU_OUT_OF_MEMORY;
+	return CU_SUCCESS;
 }
 
 cu_result fake_set_access(cu_ptr at, size_t bytes, const struct cu_access *who, size_t nr)
@@ -407,7 +413,19 @@ cu_result fake_set_access(cu_ptr at, size_t bytes, const struct cu_access *who, 
 		r = once(&fake_cuda.set_access);
 	if (r || nr != 1 || who->location.type != CU_LOCATION_DEVICE || who->flags != CU_ACCESS_READ_WRITE)
 		return r ? r : CU_INVALID_VALUE;
-	return mprotect((void *)(uintptr_t)at, bytes, PROT_READ | PROT_WRITE) ? CU_INVALID_VALUE : CU_SUCCESS;
+	pthread_mutex_lock(&lock);
+	for (uint64_t done = 0; !r && done < bytes; ) {
+		struct range *found = find_range(mapped, (const char *)(uintptr_t)at + done, 1);
+
+		if (!found) {
+			r = CU_INVALID_VALUE;
+			break;
+		}
+		found->closed = false;
+		done += found->bytes;
+	}
+	pthread_mutex_unlock(&lock);
+	return r;
 }
 
 cu_result fake_host_alloc(void **ret, size_t bytes, unsigned flags)
@@ -419,7 +437,7 @@ cu_result fake_host_alloc(void **ret, size_t bytes, unsigned flags)
 	if (r || flags)
 		return r ? r : CU_INVALID_VALUE;
 	*ret = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	return *ret == MAP_FAILED ? CU_OUT_OF_MEMORY : add_range(pinned, *ret, bytes);
+	return *ret == MAP_FAILED ? CU_OUT_OF_MEMORY : add_range(pinned, *ret, bytes, *ret);
 }
 
 cu_result fake_host_free(void *mem)

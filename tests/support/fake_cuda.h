@@ -13,7 +13,8 @@
  * It is as strict and as slow as CUDA may be. A command waits in its stream until somebody waits for it, and takes its bytes from
  * pinned memory only then; from memory that is not pinned it takes them at once. Memory that is mapped is out of reach before
  * cuMemSetAccess(), and nothing is mapped over it. A call without a current context is refused, and so is all in a context that is
- * lost. Physical memory that is mapped twice is there twice.
+ * lost. Physical memory that is mapped twice is there twice. Device memory is not at the device's addresses in this process: a CPU that
+ * reads there ends with a signal.
  *
  * Kernels are PTX, which is really read and run (fake_ptx.h): a text with an error is refused with a log, and a thread that reads or
  * writes where the device has nothing loses the context.

@@ -9,6 +9,9 @@
 #define ATTACH_GLOBAL 1u
 #define OF_THE_CPU    (-1)
 
+/* With this bit an address is none of a CPU's: memory that is the device's only is not to be read by accident. */
+#define NO_ADDRESS (UINT64_C(1) << 56)
+
 EXPORT cu_result fake_alloc(cu_ptr *ret, size_t bytes) __asm__("cuMemAlloc_v2");
 EXPORT cu_result fake_free(cu_ptr at) __asm__("cuMemFree_v2");
 EXPORT cu_result fake_alloc_host(void **ret, size_t bytes) __asm__("cuMemAllocHost_v2");
@@ -30,8 +33,8 @@ static cu_result make(struct range *list, cu_ptr *ret, size_t bytes)
 	mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (mem == MAP_FAILED)
 		return CU_OUT_OF_MEMORY;
-	*ret = (uintptr_t)mem;
-	return add_range(list, mem, bytes);
+	*ret = list == allocated ? (uintptr_t)mem ^ NO_ADDRESS : (uintptr_t)mem;
+	return add_range(list, (char *)(uintptr_t)*ret, bytes, mem);
 }
 
 cu_result fake_alloc(cu_ptr *ret, size_t bytes) { return make(allocated, ret, bytes); }
@@ -44,11 +47,9 @@ cu_result fake_alloc_managed(cu_ptr *ret, size_t bytes, unsigned flags)
 cu_result fake_free(cu_ptr at)
 {
 	cu_result r = in_context();
-	void *mem = (void *)(uintptr_t)at;
-	uint64_t bytes = r ? 0 : drop_range(allocated, mem);
+	char *mem = (char *)(uintptr_t)(at & ~NO_ADDRESS);
+	uint64_t bytes = r ? 0 : drop_range(at & NO_ADDRESS ? allocated : managed, (char *)(uintptr_t)at);
 
-	if (!r && !bytes)
-		bytes = drop_range(managed, mem);
 	return r ? r : bytes && !munmap(mem, bytes) ? CU_SUCCESS : CU_INVALID_VALUE;
 }
 

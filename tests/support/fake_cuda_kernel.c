@@ -93,14 +93,14 @@ cu_result fake_get_function(const struct ptx_function **ret, struct cu_module *m
 /* Where accesses were a moment ago, by page: memory is not unmapped while a kernel runs that uses it. */
 static struct range seen[1 << SEEN_BITS];
 
-static bool is_good(uint64_t at, unsigned bytes)
+static void *place(uint64_t at, unsigned bytes)
 {
 	const char *there = (const char *)(uintptr_t)at;
 	struct range *s = &seen[(at >> 12) * UINT64_C(0x9e3779b97f4a7c15) >> (64 - SEEN_BITS)];
 
 	if (!s->start || there < s->start || there + bytes > s->start + s->bytes)
 		*s = device_range(there, bytes);
-	return s->start;
+	return s->start ? s->host + (there - s->start) : NULL;
 }
 
 static cu_result run_kernel(void *ctx)
@@ -112,7 +112,7 @@ static cu_result run_kernel(void *ctx)
 	memset(seen, 0, sizeof(seen));
 	for (self.block = 0; good && self.block < l->nr_blocks; self.block++)
 		for (self.thread = 0; good && self.thread < l->block_threads; self.thread++)
-			good = ptx_run(l->function, l->params, &self, is_good);
+			good = ptx_run(l->function, l->params, &self, place);
 	free(l);
 	return good ? CU_SUCCESS : CU_ILLEGAL_ADDRESS;
 }

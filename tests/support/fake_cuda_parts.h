@@ -26,8 +26,10 @@ CU_FUNCTIONS(CU_DECLARE)
 #define NR_RANGES 512u
 
 struct range {
-	char *start; /* NULL: none */
+	char *start;   /* NULL: none. The device's address of its memory, the host's of pinned memory */
 	uint64_t bytes;
+	char *host;    /* where its bytes are; addresses that are reserved only have none */
+	bool closed;   /* the device must not use it yet */
 };
 
 /* An object that counts as live, and its end. */
@@ -46,11 +48,14 @@ bool is_pinned(const void *host, uint64_t bytes);
 /* Lists of memory, each range of which counts as live. Dropped: how long it was; 0: there is none that begins here. */
 extern struct range pinned[NR_RANGES], allocated[NR_RANGES], managed[NR_RANGES];
 bool is_within(struct range *list, const char *at, uint64_t bytes);
-cu_result add_range(struct range *list, char *at, uint64_t bytes);
+cu_result add_range(struct range *list, char *at, uint64_t bytes, char *host);
 uint64_t drop_range(struct range *list, char *at);
 
-/* The memory around this, if a kernel may read and write it; or nothing. */
+/* The memory around this, if the device may read and write it; or nothing. */
 struct range device_range(const char *at, uint64_t bytes);
+
+/* The byte at a device's address, for a test that has this library; NULL: the device has none there. */
+EXPORT void *fake_cuda_host(uint64_t at);
 
 /* Another command for a stream: @fn(@ctx), whose answer who waits is told. */
 cu_result stream_call(struct cu_stream *s, cu_result (*fn)(void *ctx), void *ctx);

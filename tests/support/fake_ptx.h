@@ -32,8 +32,8 @@ struct ptx_thread {
 	uint32_t block, block_threads, nr_blocks, thread;
 };
 
-/* @good: may @bytes at @at be read and written? Return: whether they all could. */
+/* @place: where the @bytes at the device's address @at are here; NULL: it must not use them. Return: whether all could be used. */
 bool ptx_run(const struct ptx_function *f, const uint64_t *params, const struct ptx_thread *self,
-	     bool (*good)(uint64_t at, unsigned bytes));
+	     void *(*place)(uint64_t at, unsigned bytes));
 
 #endif

@@ -10,7 +10,7 @@
 struct run {
 	const struct ptx_thread *self;
 	const uint64_t *params;
-	bool (*good)(uint64_t at, unsigned bytes);
+	void *(*place)(uint64_t at, unsigned bytes);
 	bool failed;
 };
 
@@ -107,21 +107,24 @@ static uint64_t compute(const struct line *l, const uint64_t v[NR_OPERANDS])
 /* What is in memory at @at, or is put there. */
 static uint64_t access_memory(struct run *r, const struct line *l, uint64_t at, uint64_t v)
 {
-	void *place = (void *)(uintptr_t)(at + (uint64_t)l->offset);
+	unsigned bytes = l->bits / 8;
 	uint64_t found = 0;
+	void *place;
 
 	at += (uint64_t)l->offset;
-	r->failed = r->failed || at % (l->bits / 8) || !r->good(at, l->bits / 8);
-	if (r->failed)
-		return 0;
-	if (l->op == OP_ST) {
-		memcpy(place, &v, l->bits / 8);
+	place = at % bytes ? NULL : r->place(at, bytes);
+	if (!place) {
+		r->failed = true;
 		return 0;
 	}
-	memcpy(&found, place, l->bits / 8);
+	if (l->op == OP_ST) {
+		memcpy(place, &v, bytes);
+		return 0;
+	}
+	memcpy(&found, place, bytes);
 	if (l->op == OP_RED_ADD) {
 		found += v;
-		memcpy(place, &found, l->bits / 8);
+		memcpy(place, &found, bytes);
 	}
 	return found;
 }
@@ -183,9 +186,9 @@ static void run_function(struct run *r, const struct ptx_function *f, uint64_t *
 }
 
 bool ptx_run(const struct ptx_function *f, const uint64_t *params, const struct ptx_thread *self,
-	     bool (*good)(uint64_t at, unsigned bytes))
+	     void *(*place)(uint64_t at, unsigned bytes))
 {
-	struct run r = { self, params, good, false };
+	struct run r = { self, params, place, false };
 	uint64_t regs[NR_NAMES] = { 0 };
 
 	run_function(&r, f, regs, 0);
