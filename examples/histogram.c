@@ -5,6 +5,7 @@
  *
  *     histogram                            16 MiB of made-up bytes on emu:, whose kernels are threads
  *     histogram opencl:size=4M FILE        a file, on an OpenCL device, by a kernel in OpenCL C
+ *     histogram cuda:size=4M FILE          on an NVIDIA GPU, by a kernel in PTX
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,24 +23,61 @@
 #define PIECE ((size_t)2 << 20) /* bytes that are worked on at a time */
 #define PART  ((size_t)4 << 10) /* bytes that one item of a kernel counts */
 
-static const char source[] =
-	"#include <uhmm/uhmm.cl>\n"
-	"kernel void count(global uchar *memory, global const struct uhmm_extent *table, ulong nr, ulong bytes, ulong end, ulong bins)\n"
-	"{\n"
-	"	ulong at = bytes + get_global_id(0) * 4096, stop = min(at + 4096, end);\n"
-	"	global uint *to = uhmm_at(memory, table, nr, bins);\n"
-	"	if (at >= stop)\n"
-	"		return;\n"
-	"	global const uchar *from = uhmm_at(memory, table, nr, at);\n"
-	"	for (ulong i = 0; i < stop - at; i++)\n"
-	"		atomic_inc(&to[from[i]]);\n"
-	"}\n";
+static const struct kernel_source source = {
+	.name = "count",
+	.opencl =
+		"#include <uhmm/uhmm.cl>\n"
+		"kernel void count(global uchar *memory, global const struct uhmm_extent *table, ulong nr, ulong bytes, ulong end, ulong bins)\n"
+		"{\n"
+		"	ulong at = bytes + get_global_id(0) * 4096, stop = min(at + 4096, end);\n"
+		"	global uint *to = uhmm_at(memory, table, nr, bins);\n"
+		"	if (at >= stop)\n"
+		"		return;\n"
+		"	global const uchar *from = uhmm_at(memory, table, nr, at);\n"
+		"	for (ulong i = 0; i < stop - at; i++)\n"
+		"		atomic_inc(&to[from[i]]);\n"
+		"}\n",
+	.cuda = CUDA_KERNEL_BEGIN
+		".visible .entry count(.param .u64 table, .param .u64 nr, .param .u64 items, .param .u64 bytes, .param .u64 end, .param .u64 bins)\n"
+		"{\n"
+		"	.reg .u64 %table, %nr, %items, %i, %at, %end, %bins, %left, %bin;\n"
+		"	.reg .u32 %byte;\n"
+		"	.reg .pred %is;\n"
+		"	ld.param.u64 %table, [table];\n"
+		"	ld.param.u64 %nr, [nr];\n"
+		"	ld.param.u64 %items, [items];\n"
+		"	ld.param.u64 %at, [bytes];\n"
+		"	ld.param.u64 %end, [end];\n"
+		"	ld.param.u64 %bins, [bins];\n"
+		"	call (%i), uhmm_item, ();\n"
+		"	setp.ge.u64 %is, %i, %items;\n"
+		"	@%is bra END;\n"
+		"	shl.b64 %i, %i, 12;\n"
+		"	add.u64 %at, %at, %i;\n"
+		"	sub.u64 %left, %end, %at;\n"
+		"	min.u64 %left, %left, 4096;\n"
+		"	call (%at), uhmm_at, (%table, %nr, %at);\n"
+		"	call (%bins), uhmm_at, (%table, %nr, %bins);\n"
+		"NEXT:\n"
+		"	ld.global.u8 %byte, [%at];\n"
+		"	mul.wide.u32 %bin, %byte, 4;\n"
+		"	add.u64 %bin, %bins, %bin;\n"
+		"	red.global.add.u32 [%bin], 1;\n"
+		"	add.u64 %at, %at, 1;\n"
+		"	sub.u64 %left, %left, 1;\n"
+		"	setp.ne.u64 %is, %left, 0;\n"
+		"	@%is bra NEXT;\n"
+		"END:\n"
+		"	ret;\n"
+		"}\n",
+};
 
 static int by_kernel(struct kernel *k, struct uhmm_work *work, const unsigned char *bytes, size_t nr, uint32_t *bins)
 {
 	uint64_t at = (uintptr_t)bytes, end = at + nr, to = (uintptr_t)bins;
 
-	if (kernel_arg(k, 3, sizeof(at), &at) || kernel_arg(k, 4, sizeof(end), &end) || kernel_arg(k, 5, sizeof(to), &to))
+	if (kernel_arg(k, KERNEL_ARGS, sizeof(at), &at) || kernel_arg(k, KERNEL_ARGS + 1, sizeof(end), &end) ||
+	    kernel_arg(k, KERNEL_ARGS + 2, sizeof(to), &to))
 		return -EIO;
 	return kernel_run(k, work, (nr + PART - 1) / PART);
 }
@@ -91,10 +129,10 @@ static int piece(struct uhmm_device *dev, struct kernel *k, const unsigned char 
 
 static int run(struct uhmm_device *dev, const unsigned char *bytes, size_t nr, uint32_t *bins)
 {
-	struct kernel k = { .kernel = NULL }, *on = kernel_possible(dev) ? &k : NULL;
+	struct kernel k = { 0 }, *on = kernel_possible(dev) ? &k : NULL;
 	uint32_t want[BINS] = { 0 };
 	unsigned wrong = 0;
-	int r = on ? kernel_make(on, dev, source, "count", "-I " UHMM_INCLUDE) : 0;
+	int r = on ? kernel_make(on, dev, &source) : 0;
 
 	for (size_t at = 0; !r && at < nr; at += PIECE)
 		r = piece(dev, on, bytes + at, nr - at < PIECE ? nr - at : PIECE, bins);

@@ -6,6 +6,7 @@
  *
  *     linked_list                    emu:, whose kernels are threads
  *     linked_list opencl:size=16M    an OpenCL device, by a kernel in OpenCL C
+ *     linked_list cuda:size=16M      an NVIDIA GPU, by a kernel in PTX
  */
 #include <errno.h>
 #include <stdio.h>
@@ -24,25 +25,53 @@ struct node {
 	uint64_t value, sum, unused;
 };
 
-static const char source[] =
-	"#include <uhmm/uhmm.cl>\n"
-	"struct node { ulong next, value, sum, unused; };\n"
-	"kernel void add_up(global uchar *memory, global const struct uhmm_extent *table, ulong nr, ulong list)\n"
-	"{\n"
-	"	ulong sum = 0;\n"
-	"	while (list) {\n"
-	"		global struct node *n = uhmm_at(memory, table, nr, list);\n"
-	"		sum += n->value;\n"
-	"		n->sum = sum;\n"
-	"		list = n->next;\n"
-	"	}\n"
-	"}\n";
+static const struct kernel_source source = {
+	.name = "add_up",
+	.opencl =
+		"#include <uhmm/uhmm.cl>\n"
+		"struct node { ulong next, value, sum, unused; };\n"
+		"kernel void add_up(global uchar *memory, global const struct uhmm_extent *table, ulong nr, ulong list)\n"
+		"{\n"
+		"	ulong sum = 0;\n"
+		"	while (list) {\n"
+		"		global struct node *n = uhmm_at(memory, table, nr, list);\n"
+		"		sum += n->value;\n"
+		"		n->sum = sum;\n"
+		"		list = n->next;\n"
+		"	}\n"
+		"}\n",
+	.cuda = CUDA_KERNEL_BEGIN
+		".visible .entry add_up(.param .u64 table, .param .u64 nr, .param .u64 items, .param .u64 list)\n"
+		"{\n"
+		"	.reg .u64 %table, %nr, %items, %i, %node, %at, %value, %sum;\n"
+		"	.reg .pred %is;\n"
+		"	ld.param.u64 %table, [table];\n"
+		"	ld.param.u64 %nr, [nr];\n"
+		"	ld.param.u64 %items, [items];\n"
+		"	ld.param.u64 %node, [list];\n"
+		"	call (%i), uhmm_item, ();\n"
+		"	setp.ge.u64 %is, %i, %items;\n"
+		"	@%is bra END;\n"
+		"	mov.u64 %sum, 0;\n"
+		"NEXT:\n"
+		"	setp.eq.u64 %is, %node, 0;\n"
+		"	@%is bra END;\n"
+		"	call (%at), uhmm_at, (%table, %nr, %node);\n"
+		"	ld.global.u64 %value, [%at+8];\n"
+		"	add.u64 %sum, %sum, %value;\n"
+		"	st.global.u64 [%at+16], %sum;\n"
+		"	ld.global.u64 %node, [%at];\n"
+		"	bra NEXT;\n"
+		"END:\n"
+		"	ret;\n"
+		"}\n",
+};
 
 static int by_kernel(struct kernel *k, struct uhmm_work *work, struct node *list)
 {
 	uint64_t first = (uintptr_t)list;
 
-	return kernel_arg(k, 3, sizeof(first), &first) ? -EIO : kernel_run(k, work, 1);
+	return kernel_arg(k, KERNEL_ARGS, sizeof(first), &first) ? -EIO : kernel_run(k, work, 1);
 }
 
 static void by_address(struct uhmm_work *work, struct node *list)
@@ -96,12 +125,12 @@ static struct node *make_list(struct node *piece[2])
 static int run(struct uhmm_device *dev, struct node *piece[2])
 {
 	struct uhmm_work_range r[] = { { piece[0], BYTES, 0, 0 }, { piece[1], BYTES, 0, 0 } };
-	struct kernel k = { .kernel = NULL };
+	struct kernel k = { 0 }, *on = kernel_possible(dev) ? &k : NULL;
 	struct node *list = make_list(piece);
 	size_t nr = 0, wrong = 0;
 	uint64_t sum = 0;
 	struct uhmm_work *work;
-	int has_address, err = kernel_possible(dev) ? kernel_make(&k, dev, source, "add_up", "-I " UHMM_INCLUDE) : 0;
+	int has_address, err = on ? kernel_make(on, dev, &source) : 0;
 
 	if (!err)
 		err = uhmm_work_acquire(dev, r, 2, 0, &work, NULL);
@@ -110,12 +139,12 @@ static int run(struct uhmm_device *dev, struct node *piece[2])
 		return err;
 	}
 	has_address = uhmm_work_address(work, list) != 0;
-	if (k.kernel)
-		err = by_kernel(&k, work, list);
+	if (on)
+		err = by_kernel(on, work, list);
 	else if (has_address)
 		by_address(work, list);
 	uhmm_work_release(work);
-	if (!k.kernel && !has_address)
+	if (!on && !has_address)
 		err = by_access(dev, list);
 	kernel_drop(&k);
 	for (struct node *n = list; n; n = n->next, nr++) {
@@ -123,7 +152,7 @@ static int run(struct uhmm_device *dev, struct node *piece[2])
 		wrong += n->sum != sum;
 	}
 	if (!err)
-		printf("%zu nodes %s, %zu are wrong\n", nr, k.kernel ? "by a kernel" : "by a thread", wrong);
+		printf("%zu nodes %s, %zu are wrong\n", nr, on ? "by a kernel" : "by a thread", wrong);
 	return err ? err : wrong || nr != 2 * NR ? -EIO : 0;
 }
 

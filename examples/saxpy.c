@@ -5,6 +5,7 @@
  *
  *     saxpy                     emu: whose kernels are threads
  *     saxpy opencl:size=16M     an OpenCL device, by a kernel in OpenCL C
+ *     saxpy cuda:size=16M       an NVIDIA GPU, by a kernel in PTX
  *     saxpy zstd:               devices that can only keep memory: the work is done by threads that read and write through uhmm
  */
 #include <errno.h>
@@ -21,23 +22,54 @@
 #define TILE  ((size_t)16 << 10)
 #define A     2.0f
 
-static const char source[] =
-	"#include <uhmm/uhmm.cl>\n"
-	"kernel void saxpy(global uchar *memory, global const struct uhmm_extent *table, ulong nr, ulong x, ulong y, float a)\n"
-	"{\n"
-	"	ulong i = get_global_id(0) * sizeof(float);\n"
-	"	global const float *from = uhmm_at(memory, table, nr, x + i);\n"
-	"	global float *to = uhmm_at(memory, table, nr, y + i);\n"
-	"	*to += a * *from;\n"
-	"}\n";
+static const struct kernel_source source = {
+	.name = "saxpy",
+	.opencl =
+		"#include <uhmm/uhmm.cl>\n"
+		"kernel void saxpy(global uchar *memory, global const struct uhmm_extent *table, ulong nr, ulong x, ulong y, float a)\n"
+		"{\n"
+		"	ulong i = get_global_id(0) * sizeof(float);\n"
+		"	global const float *from = uhmm_at(memory, table, nr, x + i);\n"
+		"	global float *to = uhmm_at(memory, table, nr, y + i);\n"
+		"	*to += a * *from;\n"
+		"}\n",
+	.cuda = CUDA_KERNEL_BEGIN
+		".visible .entry saxpy(.param .u64 table, .param .u64 nr, .param .u64 items, .param .u64 x, .param .u64 y, .param .f32 a)\n"
+		"{\n"
+		"	.reg .u64 %table, %nr, %items, %i, %x, %y;\n"
+		"	.reg .f32 %a, %from, %to;\n"
+		"	.reg .pred %is;\n"
+		"	ld.param.u64 %table, [table];\n"
+		"	ld.param.u64 %nr, [nr];\n"
+		"	ld.param.u64 %items, [items];\n"
+		"	ld.param.u64 %x, [x];\n"
+		"	ld.param.u64 %y, [y];\n"
+		"	ld.param.f32 %a, [a];\n"
+		"	call (%i), uhmm_item, ();\n"
+		"	setp.ge.u64 %is, %i, %items;\n"
+		"	@%is bra END;\n"
+		"	shl.b64 %i, %i, 2;\n"
+		"	add.u64 %x, %x, %i;\n"
+		"	add.u64 %y, %y, %i;\n"
+		"	call (%x), uhmm_at, (%table, %nr, %x);\n"
+		"	call (%y), uhmm_at, (%table, %nr, %y);\n"
+		"	ld.global.f32 %from, [%x];\n"
+		"	ld.global.f32 %to, [%y];\n"
+		"	fma.rn.f32 %to, %a, %from, %to;\n"
+		"	st.global.f32 [%y], %to;\n"
+		"END:\n"
+		"	ret;\n"
+		"}\n",
+};
 
-/* One piece by an OpenCL device. */
+/* One piece by a device that has a kernel. */
 static int by_kernel(struct kernel *k, struct uhmm_work *work, const float *x, float *y)
 {
 	uint64_t from = (uintptr_t)x, to = (uintptr_t)y;
 	float a = A;
 
-	if (kernel_arg(k, 3, sizeof(from), &from) || kernel_arg(k, 4, sizeof(to), &to) || kernel_arg(k, 5, sizeof(a), &a))
+	if (kernel_arg(k, KERNEL_ARGS, sizeof(from), &from) || kernel_arg(k, KERNEL_ARGS + 1, sizeof(to), &to) ||
+	    kernel_arg(k, KERNEL_ARGS + 2, sizeof(a), &a))
 		return -EIO;
 	return kernel_run(k, work, PIECE);
 }
@@ -92,10 +124,10 @@ static int piece(struct uhmm_device *dev, struct kernel *k, float *x, float *y)
 
 static int run(struct uhmm_device *dev, float *x, float *y)
 {
-	struct kernel k = { .kernel = NULL }, *on = kernel_possible(dev) ? &k : NULL;
+	struct kernel k = { 0 }, *on = kernel_possible(dev) ? &k : NULL;
 	struct uhmm_device_info info = { .sz = sizeof(info) };
 	size_t wrong = 0;
-	int r = on ? kernel_make(on, dev, source, "saxpy", "-I " UHMM_INCLUDE) : 0;
+	int r = on ? kernel_make(on, dev, &source) : 0;
 
 	for (size_t i = 0; i < NR; i++) {
 		x[i] = (float)(i % 1000);

@@ -86,9 +86,9 @@ static void print_row(const struct bench *b, const struct row *row)
 	char size[SIZE_CHARS];
 
 	if (b->nr_rows == 1)
-		printf("%10s  %-5s %5s  %-18s %7s %9s %11s %11s %11s\n", "size", "pages", "order", "direction", "threads",
+		printf("%10s  %-7s %5s  %-18s %7s %9s %11s %11s %11s\n", "size", "pages", "order", "direction", "threads",
 		       "GiB/s", "us mean", "us p50", "us p99");
-	printf("%10s  %-5s %5u  %-18s %7u %9.2f %11.1f %11.1f %11.1f", size_print(row->size_bytes, size), row->pages,
+	printf("%10s  %-7s %5u  %-18s %7u %9.2f %11.1f %11.1f %11.1f", size_print(row->size_bytes, size), row->pages,
 	       row->order, row->dir, row->threads, row->gib_s, row->us_mean, row->us_p50, row->us_p99);
 	if (row->fraction > 0)
 		printf("  %.3f of the copy", row->fraction);
@@ -199,7 +199,7 @@ static const struct argp argp = {
 	       "is, what a CPU fault costs beyond its copy, and what a second thread brings\n"
 	       "onewalk  memory that is absent, wholly or by half, sent in one walk against the same populated first\n"
 	       "device  one device, 4 KiB, 64 KiB and 2 MiB at a time: there by a call, home by a touch, and by prefetch both ways; "
-	       "an OpenCL device beside what OpenCL reaches by itself\n"
+	       "an OpenCL or CUDA device beside what the runtime reaches by itself\n"
 	       "scale  what opening a device of 1G to 1T costs, and what is kept for each 2 MiB on it, beside struct page\v"
 	       "Times are of one call, or of one touch for the fault rows. Compare ratios of one run; absolute figures move "
 	       "with the machine's mood.",

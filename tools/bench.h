@@ -13,7 +13,7 @@
  * or of one touch ("fault", "fault_write"). */
 struct row {
 	const char *dir;
-	const char *pages;     /* "huge" or "base": what was asked of the kernel */
+	const char *pages;     /* "huge" or "base": what was asked of the kernel; "pinned" or "managed": of CUDA */
 	const char *pattern;   /* which pages were there before, where a bench tells them apart; else NULL */
 	unsigned order;        /* of the folios that moved: what was got */
 	unsigned threads;      /* that did it */

@@ -4,17 +4,16 @@
  * brings home, and what one prefetch asks for. Calls follow one another; prefetches are all asked for, and then waited for. The
  * sizes take turns round by round; each goes by calls and comes home by touches, then goes and comes home by prefetches.
  *
- * On opencl: the runtime alone takes its turn, too: the same bytes go and come by 2 MiB a command, each waited for, as a
- * program would do it that keeps its memory on the device by hand. Its host memory is huge, as uhmm's is.
+ * On opencl: and cuda: the runtime alone takes its turn, too (bench_alone.h).
  */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "tools/bench.h"
+#include "tools/bench_alone.h"
 #include "tools/clock.h"
 #include "tools/cmd.h"
-#include "tools/opencl.h"
 #include "tools/say.h"
 #include "tools/size.h"
 #include "tools/term.h"
@@ -42,15 +41,6 @@ struct side {
 	uint64_t unit;
 	unsigned want, order; /* of a unit; of the smallest folio that moved */
 	struct series series[NR_WAYS];
-};
-
-enum direction { WRITE, READ, NR_DIRECTIONS };
-
-/* The runtime by itself. */
-struct alone {
-	struct opencl_alone *device; /* NULL: not OpenCL */
-	struct region region;
-	struct series series[NR_DIRECTIONS];
 };
 
 static int side_init(struct side *s, size_t i, uint64_t max_bytes, unsigned rounds)
@@ -150,47 +140,6 @@ static int run_side(struct bench *b, struct side *s)
 	return rig_to_system(&b->rig, &s->region, &moved) < 0 ? -EIO : 0;
 }
 
-/* ---- the runtime by itself ---- */
-
-static int alone_init(struct alone *a, const struct bench *b)
-{
-	uint64_t calls = b->max_bytes / UHMM_BLOCK_BYTES * (b->rounds + 1);
-	int r;
-
-	if (!b->spec || strncmp(b->spec, "opencl:", 7))
-		return 0;
-	r = region_init(&a->region, b->max_bytes, REGION_HUGE);
-	for (int d = 0; d < NR_DIRECTIONS && !r; d++)
-		r = series_init(&a->series[d], calls);
-	if (r)
-		return r;
-	region_fill(&a->region);
-	return opencl_alone_open(&a->device, b->spec, b->max_bytes);
-}
-
-static void alone_fini(struct alone *a)
-{
-	opencl_alone_close(a->device);
-	region_fini(&a->region);
-	for (int d = 0; d < NR_DIRECTIONS; d++)
-		series_fini(&a->series[d]);
-}
-
-static int run_alone(struct alone *a)
-{
-	for (int d = 0; a->device && d < NR_DIRECTIONS; d++) {
-		struct series *s = &a->series[d];
-		double seconds = d == WRITE ? opencl_alone_write(a->device, a->region.mem, UHMM_BLOCK_BYTES, &s->us) :
-					      opencl_alone_read(a->device, a->region.mem, UHMM_BLOCK_BYTES, &s->us);
-
-		if (seconds < 0)
-			return -EIO;
-		s->seconds += seconds;
-		s->bytes += (double)a->region.bytes;
-	}
-	return 0;
-}
-
 /* ---- all of it ---- */
 
 static void forget(struct side sides[NR_UNITS], struct alone *a)
@@ -198,8 +147,7 @@ static void forget(struct side sides[NR_UNITS], struct alone *a)
 	for (size_t i = 0; i < NR_UNITS; i++)
 		for (int way = 0; way < NR_WAYS; way++)
 			series_forget(&sides[i].series[way]);
-	for (int d = 0; d < NR_DIRECTIONS; d++)
-		series_forget(&a->series[d]);
+	alone_forget(a);
 }
 
 static int run_rounds(struct bench *b, struct side sides[NR_UNITS], struct alone *a)
@@ -211,25 +159,20 @@ static int run_rounds(struct bench *b, struct side sides[NR_UNITS], struct alone
 		for (size_t i = 0; !r && i < NR_UNITS; i++)
 			r = run_side(b, &sides[i]);
 		if (!r)
-			r = run_alone(a);
+			r = alone_round(a);
 		if (round == 0)
 			forget(sides, a);
 	}
 	term_clear();
 	for (size_t i = 0; !r && i < NR_UNITS; i++)
 		r = bench_intact(&sides[i].region) ? 0 : -EIO;
-	return r || !a->device || bench_intact(&a->region) ? r : -EIO;
-}
-
-static double ratio(double a, double b)
-{
-	return b > 0 ? a / b : 0;
+	return r || alone_intact(a) ? r : -EIO;
 }
 
 static void print(struct bench *b, struct side sides[NR_UNITS], struct alone *a)
 {
-	static const char *const alone_names[NR_DIRECTIONS] = { "own_write", "own_read" };
-	double gib_s[NR_UNITS][NR_WAYS], own[NR_DIRECTIONS] = { 0 };
+	double gib_s[NR_UNITS][NR_WAYS];
+	struct figure figures[ALONE_MAX_FIGURES];
 
 	for (size_t i = 0; i < NR_UNITS; i++)
 		for (int way = 0; way < NR_WAYS; way++) {
@@ -243,23 +186,11 @@ static void print(struct bench *b, struct side sides[NR_UNITS], struct alone *a)
 
 			gib_s[i][way] = bench_row(b, row, &sides[i].series[way])->gib_s;
 		}
-	for (int d = 0; a->device && d < NR_DIRECTIONS; d++) {
-		struct row row = { .dir = alone_names[d], .pages = "huge", .order = UHMM_ORDER_MAX, .threads = 1,
-				   .size_bytes = UHMM_BLOCK_BYTES };
-
-		own[d] = bench_row(b, row, &a->series[d])->gib_s;
-	}
 	const double *huge = gib_s[NR_UNITS - 1];
-	const struct figure figures[] = {
-		{ "to_device_fraction", ratio(huge[TO_DEVICE], own[WRITE]),
-		  "\n2 MiB to the device:  %.2f of what the runtime reaches by itself (wanted: at least 0.70)" },
-		{ "fault_fraction", ratio(huge[FAULT], own[READ]), "2 MiB home by fault:  %.2f (wanted: at least 0.70)" },
-		{ "prefetch_fraction", ratio(huge[PREFETCH], own[WRITE]), "2 MiB by prefetch:    %.2f" },
-		{ "prefetch_back_fraction", ratio(huge[PREFETCH_BACK], own[READ]), "      and back:       %.2f" },
-		{ 0 },
-	};
+	const struct reached reached = { huge[TO_DEVICE], huge[FAULT], huge[PREFETCH], huge[PREFETCH_BACK] };
 
-	bench_summary(b, b->max_bytes, a->device ? figures : figures + sizeof(figures) / sizeof(*figures) - 1);
+	alone_rows(a, b, &reached, figures);
+	bench_summary(b, b->max_bytes, figures);
 }
 
 int bench_device(struct bench *b)
@@ -269,7 +200,7 @@ int bench_device(struct bench *b)
 	int status, r = 0;
 
 	b->max_bytes = size_round_up(b->max_bytes, UHMM_BLOCK_BYTES);
-	status = rig_open(&b->rig, b->spec, b->max_bytes, 4 * b->max_bytes);
+	status = rig_open(&b->rig, b->spec, b->max_bytes, 3 * b->max_bytes + alone_host_bytes(b));
 	if (status != EXIT_DONE)
 		return status;
 	for (size_t i = 0; !r && i < NR_UNITS; i++)

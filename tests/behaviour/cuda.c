@@ -25,6 +25,9 @@
 
 static struct fake_cuda *fake;
 
+/* The byte at a device's address. */
+static void *(*host_of)(uint64_t at);
+
 static int reset(void **state)
 {
 	*fake = (struct fake_cuda){ .nr_devices = 2, .live = fake->live };
@@ -369,20 +372,21 @@ static void memory_that_is_there_twice(void **state)
 	struct uhmm_seg seg = { 4 * MIB, map_anon(BYTES, true, false), 4 * MIB };
 	void *ctx;
 	const struct uhmm_driver *d = open_driver("size=64M,staging=pinned", &ctx);
-	char *own = (char *)(uintptr_t)d->address(ctx, 4 * MIB), *twice;
+	char *own, *twice;
 
 	assert_int_equal(d->address(ctx, 6 * MIB) - d->address(ctx, 0), 6 * MIB);
 	fill_pattern(seg.host, 4 * MIB, 5);
 	assert_int_equal(d->copy_in(ctx, &seg, 1, &fence), 0);
 	assert_true(!fence || !d->fence_wait(ctx, fence));
-	assert_int_equal(check_pattern(own, 4 * MIB, 5), -1);
+	own = host_of(d->address(ctx, 6 * MIB));
+	assert_int_equal(check_pattern_at(own, BLOCK, 5, BLOCK), -1);
 	assert_int_equal(d->reserve(ctx, 0, 16 * MIB, &at), 0);
 	assert_int_equal(at % BLOCK, 0);
 	assert_int_equal(d->map(ctx, at + 8 * MIB, 4 * MIB, 4 * MIB), 0);
-	twice = (char *)(uintptr_t)at + 8 * MIB;
-	assert_int_equal(check_pattern(twice, 4 * MIB, 5), -1);
-	twice[5] ^= 1;
-	assert_int_equal(own[5], twice[5]);
+	twice = host_of(at + 10 * MIB);
+	assert_ptr_equal(own, twice);
+	assert_int_equal(check_pattern_at(host_of(at + 8 * MIB), BLOCK, 5, 0), -1);
+	assert_null(host_of(at + 12 * MIB));
 	assert_int_equal(d->map(ctx, at + PAGE, 0, BLOCK), -EINVAL);
 	assert_int_equal(d->map(ctx, at, 62 * MIB, 4 * MIB), -EINVAL);
 	fake->set_access = 1; /* and all is as it was: it can be done again */
@@ -479,6 +483,7 @@ int main(void)
 	if (!fake)
 		return 1;
 	live = &fake->live;
+	host_of = (void *(*)(uint64_t))(uintptr_t)dlsym(dlopen(library, RTLD_NOW | RTLD_LOCAL), "fake_cuda_host");
 	failures = cmocka_run_group_tests(tests, NULL, NULL);
 	return uhmm_close(space) || failures;
 }

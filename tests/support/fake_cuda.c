@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* See fake_cuda.h. The device's addresses are the process's own: what is mapped there is a memfd, once or twice. */
+/* See fake_cuda.h. Addresses that are reserved are so in the process, too, as CUDA does it; the bytes are elsewhere, and found by list. */
 #include "fake_cuda_parts.h"
 
 #include <pthread.h>
@@ -12,7 +12,6 @@
 
 #define UNIT      (UINT64_C(2) << 20)
 #define NR_UNITS  256u
-#define NR_RANGES 512u
 
 struct fake_cuda fake_cuda = { .nr_devices = 2 };
 
@@ -20,28 +19,26 @@ struct cu_context {
 	struct cu_context *below; /* in the stack of the thread that has it current */
 };
 
-struct range {
-	char *start;
-	uint64_t bytes;
-};
-
 static const struct { const char *name; int maps, engines; } devices[] = { { "fake old gpu", 0, 1 }, { "fake gpu", 1, 2 } };
 static __thread struct cu_context *current;
 
 /* guarded by lock */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct range pinned[NR_RANGES], reserved[NR_RANGES], mapped[NR_RANGES];
-static uint16_t units[NR_UNITS]; /* of the memfd: how many more belong to what begins here, plus 1; or UINT16_MAX inside */
-static int memory = -1;
+struct range pinned[NR_RANGES], allocated[NR_RANGES], managed[NR_RANGES];
+static struct range reserved[NR_RANGES], mapped[NR_RANGES];
+static uint16_t units[NR_UNITS]; /* of its memory: how many more belong to what begins here, plus 1; or UINT16_MAX inside */
+static char *memory;              /* of the device: NR_UNITS */
 
 static void __attribute__((constructor)) begin(void)
 {
-	const char *nr = getenv("FAKE_CUDA_DEVICES"), *version = getenv("FAKE_CUDA_VERSION");
+	const char *nr = getenv("FAKE_CUDA_DEVICES"), *version = getenv("FAKE_CUDA_VERSION"), *without = getenv("FAKE_CUDA_WITHOUT");
 
 	if (nr)
 		fake_cuda.nr_devices = atoi(nr);
 	if (version)
 		fake_cuda.version = atoi(version);
+	if (without)
+		fake_cuda.without = atoi(without);
 }
 
 /* ---- small things ---- */
@@ -69,7 +66,7 @@ static struct range *find_range(struct range *list, const char *at, uint64_t byt
 	return NULL;
 }
 
-static bool is_within(struct range *list, const char *at, uint64_t bytes)
+bool is_within(struct range *list, const char *at, uint64_t bytes)
 {
 	bool found;
 
@@ -79,14 +76,14 @@ static bool is_within(struct range *list, const char *at, uint64_t bytes)
 	return found;
 }
 
-static cu_result add_range(struct range *list, char *at, uint64_t bytes)
+cu_result add_range(struct range *list, char *at, uint64_t bytes, char *host)
 {
 	cu_result r = CU_OUT_OF_MEMORY;
 
 	pthread_mutex_lock(&lock);
 	for (unsigned i = 0; r && i < NR_RANGES; i++)
 		if (!list[i].start) {
-			list[i] = (struct range){ at, bytes };
+			list[i] = (struct range){ at, bytes, host, list == mapped };
 			r = CU_SUCCESS;
 		}
 	pthread_mutex_unlock(&lock);
@@ -94,8 +91,7 @@ static cu_result add_range(struct range *list, char *at, uint64_t bytes)
 	return r;
 }
 
-/* Return: how long it was; 0: there is none that begins here. */
-static uint64_t drop_range(struct range *list, char *at)
+uint64_t drop_range(struct range *list, char *at)
 {
 	struct range *found;
 	uint64_t bytes = 0;
@@ -119,6 +115,27 @@ bool is_pinned(const void *host, uint64_t bytes)
 	return yes;
 }
 
+struct range device_range(const char *at, uint64_t bytes)
+{
+	struct range *const lists[] = { mapped, allocated, managed }, *found = NULL, ret = { 0 };
+
+	pthread_mutex_lock(&lock);
+	for (unsigned i = 0; !found && i < 3; i++)
+		found = find_range(lists[i], at, bytes);
+	if (found && !found->closed)
+		ret = *found;
+	pthread_mutex_unlock(&lock);
+	return ret;
+}
+
+void *fake_cuda_host(uint64_t at)
+{
+	const char *there = (const char *)(uintptr_t)at;
+	struct range r = device_range(there, 1);
+
+	return r.start ? r.host + (there - r.start) : NULL;
+}
+
 /* ---- errors and devices ---- */
 
 cu_result fake_init(unsigned flags)
@@ -140,6 +157,8 @@ static const struct { cu_result r; const char *name, *text; } errors[] = {
 	{ CU_NO_DEVICE, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected" },
 	{ CU_INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context" },
 	{ CU_ECC_UNCORRECTABLE, "CUDA_ERROR_ECC_UNCORRECTABLE", "uncorrectable ECC error encountered" },
+	{ 218, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed" },
+	{ 500, "CUDA_ERROR_NOT_FOUND", "named symbol not found" },
 	{ CU_ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered" },
 	{ CU_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure" },
 	{ 304, "CUDA_ERROR_OPERATING_SYSTEM", "OS call failed or operation not supported on this OS" },
@@ -193,6 +212,7 @@ cu_result fake_device_attribute(int *ret, int what, cu_device d)
 	*ret = what == CU_ATTR_MAPS_MEMORY  ? devices[d].maps :
 	       what == CU_ATTR_COPY_ENGINES ? devices[d].engines :
 	       what == CU_ATTR_MAJOR        ? 8 :
+	       what == MANAGED_MEMORY || what == CONCURRENT_ACCESS ? what != fake_cuda.without :
 	       what == CU_ATTR_COMPUTE_MODE ? (fake_cuda.prohibited ? CU_COMPUTE_PROHIBITED : 0) :
 					      0;
 	return CU_SUCCESS;
@@ -255,6 +275,8 @@ cu_result fake_memory_info(size_t *ret_free, size_t *ret_total)
 	pthread_mutex_lock(&lock);
 	for (unsigned i = 0; i < NR_UNITS; i++)
 		*ret_free += units[i] ? 0 : UNIT;
+	for (unsigned i = 0; i < NR_RANGES; i++)
+		*ret_free -= allocated[i].bytes < *ret_free ? allocated[i].bytes : *ret_free;
 	pthread_mutex_unlock(&lock);
 	return r;
 }
@@ -288,7 +310,7 @@ cu_result fake_address_reserve(cu_ptr *ret, size_t bytes, size_t alignment, cu_p
 			munmap(all, (size_t)(at - all));
 		munmap(at + bytes, alignment - (size_t)(at - all));
 	}
-	r = add_range(reserved, at, bytes);
+	r = add_range(reserved, at, bytes, NULL);
 	*ret = (uintptr_t)at;
 	return r;
 }
@@ -330,9 +352,9 @@ cu_result fake_memory_create(cu_handle *ret, size_t bytes, const struct cu_prop 
 	if (r || flags || bytes % granularity)
 		return r ? r : CU_INVALID_VALUE;
 	pthread_mutex_lock(&lock);
-	if (memory < 0) {
-		memory = memfd_create("fake-cuda", MFD_CLOEXEC);
-		r = memory < 0 || ftruncate(memory, (off_t)(NR_UNITS * UNIT)) ? CU_OUT_OF_MEMORY : CU_SUCCESS;
+	if (!memory) {
+		memory = mmap(NULL, NR_UNITS * UNIT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		r = memory == MAP_FAILED ? CU_OUT_OF_MEMORY : CU_SUCCESS;
 	}
 	if (!r)
 		r = take_units((unsigned)(bytes / UNIT), ret);
@@ -349,6 +371,7 @@ cu_result fake_memory_release(cu_handle h)
 	nr = units[h - 1];
 	for (unsigned k = 0; k < nr; k++)
 		units[h - 1 + k] = 0;
+	madvise(memory + (h - 1) * UNIT, nr * UNIT, MADV_DONTNEED);
 	pthread_mutex_unlock(&lock);
 	atomic_fetch_sub(&fake_cuda.live, 1);
 	return CU_SUCCESS;
@@ -364,9 +387,7 @@ cu_result fake_map(cu_ptr at, size_t bytes, size_t offset, cu_handle h, unsigned
 	if (r || flags || offset || at % UNIT || units[h - 1] * UNIT != bytes || !is_within(reserved, there, bytes) ||
 	    is_within(mapped, there, 1))
 		return r ? r : CU_INVALID_VALUE;
-	if (mmap(there, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, memory, (off_t)((h - 1) * UNIT)) != there)
-		return CU_OUT_OF_MEMORY;
-	return add_range(mapped, there, bytes);
+	return add_range(mapped, there, bytes, memory + (h - 1) * UNIT);
 }
 
 cu_result fake_unmap(cu_ptr at, size_t bytes)
@@ -381,8 +402,7 @@ cu_result fake_unmap(cu_ptr at, size_t bytes)
 		if (!n)
 			return CU_INVALID_VALUE;
 	}
-	return mmap(there, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == there ? CU_SUCCESS :
-															CU_OUT_OF_MEMORY;
+	return CU_SUCCESS;
 }
 
 cu_result fake_set_access(cu_ptr at, size_t bytes, const struct cu_access *who, size_t nr)
@@ -393,7 +413,19 @@ cu_result fake_set_access(cu_ptr at, size_t bytes, const struct cu_access *who, 
 		r = once(&fake_cuda.set_access);
 	if (r || nr != 1 || who->location.type != CU_LOCATION_DEVICE || who->flags != CU_ACCESS_READ_WRITE)
 		return r ? r : CU_INVALID_VALUE;
-	return mprotect((void *)(uintptr_t)at, bytes, PROT_READ | PROT_WRITE) ? CU_INVALID_VALUE : CU_SUCCESS;
+	pthread_mutex_lock(&lock);
+	for (uint64_t done = 0; !r && done < bytes; ) {
+		struct range *found = find_range(mapped, (const char *)(uintptr_t)at + done, 1);
+
+		if (!found) {
+			r = CU_INVALID_VALUE;
+			break;
+		}
+		found->closed = false;
+		done += found->bytes;
+	}
+	pthread_mutex_unlock(&lock);
+	return r;
 }
 
 cu_result fake_host_alloc(void **ret, size_t bytes, unsigned flags)
@@ -405,7 +437,7 @@ cu_result fake_host_alloc(void **ret, size_t bytes, unsigned flags)
 	if (r || flags)
 		return r ? r : CU_INVALID_VALUE;
 	*ret = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	return *ret == MAP_FAILED ? CU_OUT_OF_MEMORY : add_range(pinned, *ret, bytes);
+	return *ret == MAP_FAILED ? CU_OUT_OF_MEMORY : add_range(pinned, *ret, bytes, *ret);
 }
 
 cu_result fake_host_free(void *mem)

@@ -8,11 +8,13 @@
 #define NR_WAITING 1024u
 
 struct command {
-	enum { COPY, FILL } kind;
-	char *to;
-	const char *from;
+	enum { IN, OUT, FILL, CALL } kind;
+	cu_ptr at;      /* on the device */
+	char *host;     /* IN, OUT */
 	uint64_t bytes;
-	unsigned word;
+	unsigned word;  /* FILL */
+	cu_result (*call)(void *ctx);
+	void *ctx;
 };
 
 struct cu_stream {
@@ -27,21 +29,42 @@ struct cu_event {
 	uint64_t end;
 };
 
+/* What lies side by side on the device need not do so here. */
+static cu_result move(const struct command *c)
+{
+	for (uint64_t done = 0, n; done < c->bytes; done += n) {
+		const char *at = (const char *)(uintptr_t)(c->at + done);
+		struct range r = device_range(at, 1);
+		char *there = r.host + (at - r.start);
+
+		if (!r.start)
+			return CU_ILLEGAL_ADDRESS;
+		n = r.bytes - (uint64_t)(at - r.start);
+		n = n < c->bytes - done ? n : c->bytes - done;
+		if (c->kind == IN)
+			memcpy(there, c->host + done, n);
+		else if (c->kind == OUT)
+			memcpy(c->host + done, there, n);
+		for (uint64_t i = 0; c->kind == FILL && i < n; i += sizeof(c->word))
+			memcpy(there + i, &c->word, sizeof(c->word));
+	}
+	return CU_SUCCESS;
+}
+
 static void run_one(struct cu_stream *s, const struct command *c)
 {
-	cu_result r = once(&fake_cuda.late);
+	cu_result r = once(&fake_cuda.late), done = CU_SUCCESS;
 
+	if (c->kind == CALL) /* it has something to free, whatever else fails */
+		done = c->call(c->ctx);
+	else if (!r)
+		done = move(c);
+	r = r ? r : done;
 	if (r) {
 		s->failed = r;
 		if (r >= 700)
 			fake_cuda.lost = r;
-		return;
 	}
-	if (c->kind == COPY)
-		memcpy(c->to, c->from, c->bytes);
-	else
-		for (uint64_t i = 0; i < c->bytes; i += sizeof(c->word))
-			memcpy(c->to + i, &c->word, sizeof(c->word));
 }
 
 static cu_result run(struct cu_stream *s, uint64_t end)
@@ -90,21 +113,30 @@ cu_result fake_copy_in(cu_ptr to, const void *from, size_t bytes, struct cu_stre
 {
 	cu_result r = copy_fails(&fake_cuda.copy_in);
 
-	return r ? r : add(s, (struct command){ COPY, (char *)(uintptr_t)to, from, bytes, 0 }, !is_pinned(from, bytes));
+	return r ? r :
+		   add(s, (struct command){ .kind = IN, .at = to, .host = (char *)(uintptr_t)from, .bytes = bytes },
+		       !is_pinned(from, bytes));
 }
 
 cu_result fake_copy_out(void *to, cu_ptr from, size_t bytes, struct cu_stream *s)
 {
 	cu_result r = copy_fails(&fake_cuda.copy_out);
 
-	return r ? r : add(s, (struct command){ COPY, to, (char *)(uintptr_t)from, bytes, 0 }, !is_pinned(to, bytes));
+	return r ? r :
+		   add(s, (struct command){ .kind = OUT, .at = from, .host = to, .bytes = bytes },
+		       !is_pinned(to, bytes));
 }
 
 cu_result fake_fill(cu_ptr at, unsigned word, size_t words, struct cu_stream *s)
 {
 	cu_result r = once(&fake_cuda.fill);
 
-	return r ? r : add(s, (struct command){ FILL, (char *)(uintptr_t)at, NULL, words * sizeof(word), word }, false);
+	return r ? r : add(s, (struct command){ .kind = FILL, .at = at, .bytes = words * sizeof(word), .word = word }, false);
+}
+
+cu_result stream_call(struct cu_stream *s, cu_result (*fn)(void *ctx), void *ctx)
+{
+	return add(s, (struct command){ .kind = CALL, .call = fn, .ctx = ctx }, false);
 }
 
 cu_result fake_stream_create(struct cu_stream **ret, unsigned flags)
