@@ -35,6 +35,7 @@
 #include "uhmm/uhmm.h"
 
 #define MIB (UINT64_C(1) << 20)
+#define TICK_NS 20000000
 
 static struct run_file *file;
 static pid_t self_pid;
@@ -99,7 +100,7 @@ static int start(struct run_share *share)
 {
 	UHMM_OPTS(uhmm_space_opts, space_opts, .pool_bytes = pool_bytes(file->limit),
 		  .flags = file->flags & RUN_USER_MODE ? UHMM_SPACE_USER_MODE_ONLY : 0);
-	UHMM_OPTS(uhmm_policy_opts, opts, .limit_bytes = file->limit + share->shared_bytes, .devices = share->device,
+	UHMM_OPTS(uhmm_policy_opts, opts, .limit_bytes = file->limit + atomic_load(&share->shared_bytes), .devices = share->device,
 		  .round = run_share_round, .round_ctx = share,
 		  .flags = UHMM_POLICY_CHILDREN | (file->flags & RUN_EMU_APART ? UHMM_POLICY_EMU_APART : 0) |
 			   (file->flags & RUN_NOT_HUGE ? 0 : UHMM_POLICY_HUGE));
@@ -153,6 +154,21 @@ static void part_with_descriptors(void)
 	}
 }
 
+/* What takes long, and so is nothing for the policy's thread. */
+static void look_after(struct run_share *share)
+{
+	for (unsigned n = 0;; n++) {
+		bool shares = share->space && atomic_load(&share->shared_bytes);
+		struct timespec pause = { .tv_sec = !shares, .tv_nsec = shares ? TICK_NS : 0 };
+
+		if (shares)
+			run_share_look(share);
+		if (share->space && (!shares || n % (1000000000 / TICK_NS) == 0))
+			run_map_make(share);
+		nanosleep(&pause, NULL);
+	}
+}
+
 static void *wait_for_growth(void *arg)
 {
 	struct run_share *share = arg;
@@ -166,13 +182,14 @@ static void *wait_for_growth(void *arg)
 			pause();
 	}
 	for (;;) {
-		struct timespec pause = { .tv_nsec = 20000000 };
+		struct timespec pause = { .tv_nsec = TICK_NS };
 
+		run_share_look(share);
 		resident = run_share_tell(share);
 		if (is_needed(resident) || uhmm_fork_held())
 			break;
 		/* a sixteenth of the limit at 8 GB/s, 1 to 20 ms */
-		if (file->limit / 128 < 20000000)
+		if (file->limit / 128 < TICK_NS)
 			pause.tv_nsec = file->limit / 128 < 1000000 ? 1000000 : (long)(file->limit / 128);
 		nanosleep(&pause, NULL);
 	}
@@ -180,13 +197,7 @@ static void *wait_for_growth(void *arg)
 		give_up(share);
 	else
 		atomic_store(&share->slot->managed, 1);
-	for (;;) {
-		struct timespec pause = { .tv_sec = 1 };
-
-		if (share->space)
-			run_map_make(share);
-		nanosleep(&pause, NULL);
-	}
+	look_after(share);
 	return NULL;
 }
 

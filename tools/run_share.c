@@ -5,8 +5,8 @@
  * a moment later all see the same sum.
  *
  * What a child of fork shares with its parent is in memory once, and cannot leave: the parent tells of it, and the child may hold it
- * besides its share. Which pages that are changes as either side writes to them, and nobody says so; what the child held when it
- * was made stands for them, or what it holds, if that is less.
+ * besides its share. It becomes less as either side writes to it, and nobody says so: so as long as the parent lives the child's
+ * page tables are looked at now and then (smaps_rollup).
  *
  * Called in the policy's thread: no malloc, no locale, nothing that may have left. So the share lies in a shared mapping.
  */
@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -24,6 +25,10 @@
 
 #define CHECK_NS 1000000000 /* between looks for processes that have died without a word */
 #define TELL_NS  20000000   /* between full reports */
+#define LOOK_NS  20000000   /* between looks at what is shared; more where one takes long, or finds nothing new */
+#define LOOK_MAX_NS UINT64_C(1000000000)
+#define LOOK_SHARE 20       /* so many times as long as it takes, at least */
+#define LOOK_CHANGE (UINT64_C(1) << 20)
 
 static struct run_share *self;
 static pid_t self_pid;
@@ -66,7 +71,8 @@ struct run_share *run_share_make(struct run_file *file, pid_t parent)
 	statm = parent ? open_statm() : -1;
 	if (statm >= 0) {
 		s->parent = parent;
-		s->shared_bytes = private_bytes(statm);
+		s->next_look_ns = now_ns() + LOOK_NS; /* most children have called exec by then */
+		atomic_store(&s->shared_bytes, private_bytes(statm));
 		close(statm);
 	}
 	s->file = file;
@@ -95,21 +101,61 @@ int run_share_watch(struct run_share *s)
 	return s->statm < 0 ? -1 : 0;
 }
 
-/* How much of @held is this process's alone. */
-static uint64_t own_bytes(struct run_share *s, uint64_t held)
+/* Of the kernel's figures in kB, the one called @name. */
+static uint64_t figure(const char *text, const char *name)
 {
-	if (s->parent && getppid() != s->parent) {
-		s->parent = 0;
-		s->shared_bytes = 0;
-	}
-	if (s->shared_bytes > held)
-		s->shared_bytes = held;
-	return held - s->shared_bytes;
+	const char *at = strstr(text, name);
+
+	return at ? strtoull(at + strlen(name), NULL, 10) << 10 : 0;
+}
+
+/* As much as the kernel says, or @most, which is what it cannot be more than. */
+static uint64_t shared_now(uint64_t most)
+{
+	int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
+	uint64_t all, own;
+	char text[2048];
+	ssize_t n;
+
+	if (fd < 0)
+		return most;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	all = figure(text, "Anonymous:");
+	own = figure(text, "Private_Clean:") + figure(text, "Private_Dirty:");
+	if (n <= 0 || all >= own + most)
+		return most;
+	return all > own ? all - own : 0;
+}
+
+void run_share_look(struct run_share *s)
+{
+	uint64_t began = now_ns(), before = atomic_load(&s->shared_bytes), now, every;
+
+	if (!before || began < s->next_look_ns)
+		return;
+	now = getppid() == s->parent ? shared_now(before) : 0;
+	atomic_store(&s->shared_bytes, now);
+	every = before - now >= LOOK_CHANGE ? LOOK_NS : 2 * s->look_every_ns;
+	if (every > LOOK_MAX_NS)
+		every = LOOK_MAX_NS;
+	s->look_every_ns = every < LOOK_NS ? LOOK_NS : every;
+	s->next_look_ns = now_ns() + s->look_every_ns + LOOK_SHARE * (now_ns() - began);
+}
+
+/* How much of @held is this process's alone. @ret_shared: the rest. */
+static uint64_t own_bytes(struct run_share *s, uint64_t held, uint64_t *ret_shared)
+{
+	uint64_t shared = atomic_load(&s->shared_bytes);
+
+	*ret_shared = shared < held ? shared : held;
+	return held - *ret_shared;
 }
 
 uint64_t run_share_tell(struct run_share *s)
 {
-	uint64_t bytes = own_bytes(s, private_bytes(s->statm));
+	uint64_t shared, bytes = own_bytes(s, private_bytes(s->statm), &shared);
 
 	run_put(&s->slot->resident, bytes);
 	if (bytes > run_get(&s->slot->resident_max))
@@ -118,13 +164,13 @@ uint64_t run_share_tell(struct run_share *s)
 	return bytes;
 }
 
-static void tell_policy(struct run_share *s, const struct uhmm_policy_stats *now, uint64_t own)
+static void tell_policy(struct run_share *s, const struct uhmm_policy_stats *now, uint64_t own, uint64_t shared)
 {
 	struct run_slot *slot = s->slot;
 
-	run_put(&slot->limit, now->limit_bytes - s->shared_bytes);
+	run_put(&slot->limit, now->limit_bytes > shared ? now->limit_bytes - shared : 0);
 	run_put(&slot->resident, own);
-	/* what it looked like between two looks of this is known only where nothing is the parent's */
+	/* what the policy has seen between two of these is known only where nothing was ever the parent's */
 	own = s->parent ? own : now->resident_max_bytes;
 	if (own > run_get(&slot->resident_max))
 		run_put(&slot->resident_max, own);
@@ -199,9 +245,9 @@ static uint64_t share_of(struct run_share *s, uint64_t mine)
 uint64_t run_share_round(void *ctx, const struct uhmm_policy_stats *now)
 {
 	struct run_share *s = ctx;
-	uint64_t t = now_ns(), own = own_bytes(s, now->resident_bytes);
+	uint64_t t = now_ns(), shared, own = own_bytes(s, now->resident_bytes, &shared);
 
-	tell_policy(s, now, own);
+	tell_policy(s, now, own, shared);
 	if (t >= s->next_tell_ns) {
 		tell_all(s);
 		s->next_tell_ns = t + TELL_NS;
@@ -210,7 +256,7 @@ uint64_t run_share_round(void *ctx, const struct uhmm_policy_stats *now)
 		check_others(s);
 		s->next_check_ns = t + CHECK_NS;
 	}
-	return share_of(s, own) + s->shared_bytes;
+	return share_of(s, own) + shared;
 }
 
 void run_share_end(const char *path)

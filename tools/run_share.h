@@ -15,9 +15,10 @@ struct run_share {
 	unsigned nr_devices;
 	uint64_t next_check_ns;    /* of who of the others still lives */
 	uint64_t next_tell_ns;
+	uint64_t next_look_ns, look_every_ns; /* of what is shared with the parent */
 	int statm;
-	pid_t parent;              /* of a child of fork, while it lives; else 0 */
-	uint64_t shared_bytes;     /* of what this process holds, had its parent too when it was made: the parent tells of it */
+	pid_t parent;              /* of a child of fork; else 0 */
+	_Atomic uint64_t shared_bytes; /* of what this process holds, others do too: the parent tells of it */
 	uint64_t map_cell_bytes;
 };
 
@@ -32,6 +33,9 @@ int run_share_watch(struct run_share *s);
 
 /* Before there is a policy: how much private memory this process has that is not its parent's too; told to the others as well. */
 uint64_t run_share_tell(struct run_share *s);
+
+/* Looks how much is still shared with the parent, if it is time to: this walks all page tables. Context: the thread that waits. */
+void run_share_look(struct run_share *s);
 
 uhmm_policy_round_fn run_share_round;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A program that saves its memory as a database does: a child of fork reads all of it, while the parent goes on writing.
+ * The last one also fills as much memory of its own.
  *   snapshot MIB
  */
 #include <stdint.h>
@@ -33,6 +34,16 @@ static size_t wrong(uint64_t seed)
 	return n;
 }
 
+/* How many words of new memory do not hold what was written there. */
+static size_t wrong_in_new(void)
+{
+	mem = malloc(nr * sizeof(*mem));
+	if (!mem)
+		return nr;
+	fill(0, 1, 0);
+	return wrong(0);
+}
+
 int main(int argc, char **argv)
 {
 	nr = (argc > 1 ? (size_t)atoi(argv[1]) : 64) << 17;
@@ -47,6 +58,7 @@ int main(int argc, char **argv)
 		if (!child) {
 			size_t n = wrong(seed);
 
+			n += seed ? wrong_in_new() : 0;
 			printf("snapshot %llu: %zu words are wrong\n", (unsigned long long)seed, n);
 			fflush(stdout);
 			_exit(n != 0);
