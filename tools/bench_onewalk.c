@@ -111,9 +111,9 @@ static void bytes_part(void *arg, unsigned index, unsigned nr)
 	while ((at = atomic_fetch_add(&a->next, UHMM_BLOCK_BYTES)) < a->from->bytes)
 		for (uint64_t end = at + UHMM_BLOCK_BYTES; at < end; at += unit) {
 			if (is_present(a->pattern, at))
-				uhmm_copy(a->to->mem + at, a->from->mem + at, unit);
+				uhmm_copy_away(a->to->mem + at, a->from->mem + at, unit);
 			else
-				memset(a->to->mem + at, 0, unit);
+				uhmm_clear_away(a->to->mem + at, unit);
 		}
 }
 

@@ -51,7 +51,7 @@ static int copy_now(struct emu *e, const struct uhmm_seg *segs, unsigned nr, boo
 			uhmm_copy(segs[i].host, mine, segs[i].bytes);
 		} else {
 			emu_touch(e, segs[i].offset, segs[i].bytes);
-			uhmm_copy(mine, segs[i].host, segs[i].bytes);
+			uhmm_copy_away(mine, segs[i].host, segs[i].bytes);
 		}
 		bytes += segs[i].bytes;
 	}

@@ -90,6 +90,6 @@ int emu_clear(void *ctx, uint64_t offset, uint64_t bytes)
 	struct emu *e = ctx;
 
 	emu_touch(e, offset, bytes);
-	memset(e->memory + offset, 0, bytes);
+	uhmm_clear_away(e->memory + offset, bytes);
 	return 0;
 }

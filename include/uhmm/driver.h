@@ -224,6 +224,29 @@ UHMM_API void uhmm_host_free(void *mem, size_t bytes);
  */
 UHMM_API void uhmm_copy(void *dst, const void *src, size_t bytes);
 
+/**
+ * uhmm_copy_away() - the same for bytes that no CPU will read soon, in pieces of any size
+ * @dst:   multiple of 64
+ * @src:   multiple of 64
+ * @bytes: multiple of 4096; the two do not overlap
+ *
+ * Bypasses the caches from the first page on: for what goes to a device, often in many pieces of one page.
+ *
+ * Context: any thread, fault thread.
+ * Since: 0.1
+ */
+UHMM_API void uhmm_copy_away(void *dst, const void *src, size_t bytes);
+
+/**
+ * uhmm_clear_away() - zeros that no CPU will read soon
+ * @dst:   multiple of 64
+ * @bytes: multiple of 4096
+ *
+ * Context: any thread, fault thread.
+ * Since: 0.1
+ */
+UHMM_API void uhmm_clear_away(void *dst, size_t bytes);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What driver.h offers to drivers: memory of the library's own kind, and its copy. */
+/* What driver.h offers to drivers: memory of the library's own kind, and its copies. */
 #include "base/pages.h"
 #include "os/copy.h"
 #include "os/map.h"
@@ -28,4 +28,14 @@ void uhmm_host_free(void *mem, size_t bytes)
 void uhmm_copy(void *dst, const void *src, size_t bytes)
 {
 	copy_bytes(dst, src, bytes);
+}
+
+void uhmm_copy_away(void *dst, const void *src, size_t bytes)
+{
+	copy_bytes_away(dst, src, bytes);
+}
+
+void uhmm_clear_away(void *dst, size_t bytes)
+{
+	clear_bytes_away(dst, bytes);
 }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Where does each page live? Two truths are laid over one another: our table, for what is away or on its way, and the
- * kernel's page table for the rest. No lock is taken, so a page on the move may be seen on either side of it, and is then
- * reported as moving or as a hole.
+ * kernel's page table for the rest. No lock is taken, so a page on the move may be seen on either side of it; but never as
+ * a hole (space/look.h).
  */
 #include <errno.h>
 #include <string.h>
 
 #include "api/api.h"
 #include "base/err.h"
-#include "os/pagemap.h"
+#include "space/look.h"
 #include "space/vma.h"
 
 struct filler {
@@ -57,65 +57,47 @@ static bool add(struct filler *f, uint64_t start, uint64_t end, enum uhmm_where 
 	return true;
 }
 
-/* What the kernel has in [start, end), all of it in one mapping. */
-static bool add_system(struct filler *f, uint64_t start, uint64_t end)
+static bool add_system(struct filler *f, const struct seen *k)
 {
-	struct pm_run runs[16];
-	uint64_t stop;
-	unsigned nr;
+	for (unsigned i = 0; i < k->nr; i++) {
+		enum uhmm_where where = where_in_system(k->runs[i].bits);
+		unsigned order = where == UHMM_WHERE_SYSTEM && k->runs[i].bits & PM_HUGE ? BLOCK_ORDER : 0;
 
-	while (start < end) {
-		if (pagemap_scan(f->space->sp.pagemap_fd, start, end, runs, ARRAY_LEN(runs), &nr, &stop) || !nr)
-			return add(f, start, end, UHMM_WHERE_HOLE, 0, NULL);
-		for (unsigned i = 0; i < nr; i++) {
-			enum uhmm_where where = where_in_system(runs[i].bits);
-			unsigned order = where == UHMM_WHERE_SYSTEM && runs[i].bits & PM_HUGE ? BLOCK_ORDER : 0;
-
-			if (!add(f, runs[i].start, runs[i].end, where, order, NULL))
-				return false;
-		}
-		start = stop;
+		if (!add(f, k->runs[i].start, k->runs[i].end, where, order, NULL))
+			return false;
 	}
 	return true;
 }
 
-static bool add_entry(struct filler *f, uint64_t start, uint64_t end, struct entry e)
+static bool add_away(struct filler *f, uint64_t start, uint64_t end, struct entry e)
 {
 	struct uhmm_device *dev;
-	enum uhmm_where where;
+	enum uhmm_where where = where_away(f->space, e, &dev);
 
-	if (entry_state(e) != ENTRY_DEVICE && entry_state(e) != ENTRY_MIGRATING)
-		return add_system(f, start, end);
-	where = where_away(f->space, e, &dev);
 	return add(f, start, end, where, where == UHMM_WHERE_MOVING ? 0 : entry_order(e), dev);
 }
 
-/* How far one word of the table speaks: a page where the block has a table, else to the end of the block. */
-static uint64_t reach(struct table *t, uint64_t addr, uint64_t end)
+/* All of one mapping. Return: 0; 1 when there is no room for more; -errno. */
+static int add_mapping(struct filler *f, uint64_t start, uint64_t end)
 {
-	struct entry_slot *b = table_block(t, addr, false);
-	uint64_t step = b && entry_state(entry_get(b)) == ENTRY_TABLE ? addr + PAGE_BYTES : block_down(addr) + BLOCK_BYTES;
+	struct seen k;
 
-	return min_u64(step, end);
+	for (; start < end; start = k.stop) {
+		int r = look_at(&f->space->sp, start, end, &k);
+
+		if (r)
+			return r;
+		if (!(is_away(k.e) ? add_away(f, start, k.stop, k.e) : add_system(f, &k)))
+			return 1;
+	}
+	return 0;
 }
 
-static bool add_mapping(struct filler *f, uint64_t start, uint64_t end)
+static int add_piece(struct filler *f, const struct vma_piece *vp)
 {
-	struct table *t = &f->space->sp.table;
-
-	while (start < end) {
-		uint64_t stop = reach(t, start, end);
-		struct entry e = table_peek(t, start);
-
-		/* long stretches of Linux's own are one scan */
-		while (entry_state(e) == ENTRY_SYSTEM && stop < end &&
-		       entry_state(table_peek(t, stop)) == ENTRY_SYSTEM)
-			stop = reach(t, stop, end);
-		if (!add_entry(f, start, stop, e))
-			return false;
-		start = stop;
-	}
-	return true;
+	if (!vp->movable && vp->why_not == UHMM_SKIP_UNMAPPED)
+		return !add(f, vp->start, vp->end, UHMM_WHERE_UNMAPPED, 0, NULL);
+	return add_mapping(f, vp->start, vp->end);
 }
 
 int uhmm_query(struct uhmm_space *space, void *start, size_t len_bytes, struct uhmm_extent *exts, size_t nr_exts,
@@ -134,16 +116,13 @@ int uhmm_query(struct uhmm_space *space, void *start, size_t len_bytes, struct u
 	/* munmap and madvise return when their event has been read: what was done before the call shall be seen */
 	if (!r)
 		gate_await_events(&space->sp.gate);
-	while (!r && s < e) {
+	for (; !r && s < e; s = vp.end) {
 		r = vma_piece_at(&space->sp, s, e, &vp);
-		if (r)
-			break;
-		if (!vp.movable && vp.why_not == UHMM_SKIP_UNMAPPED ? !add(&f, vp.start, vp.end, UHMM_WHERE_UNMAPPED, 0, NULL) :
-								       !add_mapping(&f, vp.start, vp.end))
-			break;
-		s = vp.end;
+		if (!r)
+			r = add_piece(&f, &vp);
 	}
-	if (!r)
-		*ret_nr = f.nr;
-	return r;
+	if (r < 0)
+		return r;
+	*ret_nr = f.nr;
+	return 0;
 }

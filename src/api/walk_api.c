@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Block by block: the table's word where a block is away as a whole, else its pages, those of the kernel by one scan for
- * each run. Looks without locks, as uhmm_query() does.
+ * Piece by piece: the table's word where a block or a page is away, else what the kernel has. Looks without locks, as
+ * uhmm_query() does.
  *
  * A piece is kept back until the next one is known to be another, so that neighbours that say the same become one.
  */
 #include "api/api.h"
 #include "base/clock.h"
 #include "base/err.h"
-#include "os/pagemap.h"
+#include "space/look.h"
 #include "space/vma.h"
 
 #define GIB (UINT64_C(1) << 30) /* what one leaf of the table covers */
@@ -69,22 +69,16 @@ static int add_blocks(struct walker *w, struct uhmm_piece p, uint64_t end)
 }
 
 /* What the kernel has. @unheard: no block here was ever on its way. */
-static int walk_system(struct walker *w, uint64_t start, uint64_t end, bool unheard)
+static int walk_system(struct walker *w, const struct seen *k, bool unheard)
 {
-	struct pm_run runs[64];
-	uint64_t stop;
-	unsigned nr;
 	int r = 0;
 
-	for (; !r && start < end; start = stop) {
-		r = pagemap_scan(w->space->sp.pagemap_fd, start, end, runs, ARRAY_LEN(runs), &nr, &stop);
-		for (unsigned k = 0; !r && k < nr; k++) {
-			struct uhmm_piece p = { .start = runs[k].start, .end = runs[k].end, .where = where_in_system(runs[k].bits) };
+	for (unsigned i = 0; !r && i < k->nr; i++) {
+		struct uhmm_piece p = { .start = k->runs[i].start, .end = k->runs[i].end, .where = where_in_system(k->runs[i].bits) };
 
-			p.order = p.where == UHMM_WHERE_SYSTEM && runs[k].bits & PM_HUGE ? BLOCK_ORDER : 0;
-			p.dirty = p.where == UHMM_WHERE_HOLE ? UHMM_DIRTY_NO : UHMM_DIRTY_UNKNOWN;
-			r = unheard && p.where == UHMM_WHERE_HOLE ? add(w, &p, true) : add_blocks(w, p, runs[k].end);
-		}
+		p.order = p.where == UHMM_WHERE_SYSTEM && k->runs[i].bits & PM_HUGE ? BLOCK_ORDER : 0;
+		p.dirty = p.where == UHMM_WHERE_HOLE ? UHMM_DIRTY_NO : UHMM_DIRTY_UNKNOWN;
+		r = unheard && p.where == UHMM_WHERE_HOLE ? add(w, &p, true) : add_blocks(w, p, k->runs[i].end);
 	}
 	return r;
 }
@@ -101,57 +95,18 @@ static int walk_away(struct walker *w, uint64_t start, uint64_t end, struct entr
 	return add_blocks(w, p, end);
 }
 
-static bool is_system(struct table *t, uint64_t addr)
-{
-	enum entry_state s = entry_state(table_peek(t, addr));
-
-	return s != ENTRY_DEVICE && s != ENTRY_MIGRATING;
-}
-
-/* All in one block, whose pages have a word each. */
-static int walk_pages(struct walker *w, uint64_t start, uint64_t end)
-{
-	struct table *t = &w->space->sp.table;
-	int r = 0;
-
-	while (!r && start < end) {
-		struct entry e = table_peek(t, start);
-		uint64_t stop = start + PAGE_BYTES;
-
-		if (entry_state(e) == ENTRY_DEVICE || entry_state(e) == ENTRY_MIGRATING) {
-			r = walk_away(w, start, stop, e);
-		} else {
-			while (stop < end && is_system(t, stop))
-				stop += PAGE_BYTES;
-			r = walk_system(w, start, stop, false);
-		}
-		start = stop;
-	}
-	return r;
-}
-
 static int walk_mapping(struct walker *w, uint64_t start, uint64_t end)
 {
-	struct table *t = &w->space->sp.table;
+	struct seen k;
 	int r = 0;
 
-	while (!r && start < end) {
-		struct entry_slot *b = table_block(t, start, false);
-		struct entry e = b ? entry_get(b) : entry_system();
-		uint64_t stop = min_u64(b ? block_down(start) + BLOCK_BYTES : (start & ~(GIB - 1)) + GIB, end);
+	for (; !r && start < end; start = k.stop) {
+		bool unheard = !table_block(&w->space->sp.table, start, false);
 
-		switch (entry_state(e)) {
-		case ENTRY_DEVICE:
-		case ENTRY_MIGRATING:
-			r = walk_away(w, start, stop, e);
-			break;
-		case ENTRY_TABLE:
-			r = walk_pages(w, start, stop);
-			break;
-		default:
-			r = walk_system(w, start, stop, !b);
-		}
-		start = stop;
+		/* what was heard of and what was not is told in different pieces */
+		r = look_at(&w->space->sp, start, min_u64(end, (start & ~(GIB - 1)) + GIB), &k);
+		if (!r)
+			r = is_away(k.e) ? walk_away(w, start, k.stop, k.e) : walk_system(w, &k, unheard);
 	}
 	return r;
 }

@@ -198,6 +198,7 @@ static void put_block(struct migrator *m, uint64_t to, struct entry e, struct dr
 	}
 	put_word(b, e, d);
 	entry_mark(b, e.bits & ENTRY_HUGE, 0);
+	space_leaves(m->sp, to);
 	block_unlock(b);
 	free_dropped(d);
 }
@@ -260,6 +261,7 @@ static unsigned move_pages(struct migrator *m, uint64_t from, uint64_t end, uint
 	split_before_locked(m, words, i + n);
 	for (unsigned k = 0; k < n; k++, e.bits += PAGE_BYTES) /* of a folio: the offset */
 		put_word(&words[i + k], e, d);
+	space_leaves(m->sp, to);
 	block_unlock(b);
 	free_dropped(d);
 	return n;

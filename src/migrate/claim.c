@@ -167,6 +167,8 @@ int claim_system(struct claim *c, struct space *sp, uint64_t addr, unsigned firs
 		memset(ret_misses, 0, sizeof(*ret_misses));
 		block_lock(c->block);
 		r = claim_system_locked(c, first, end, ret_misses, &zap);
+		if (!claim_empty(c))
+			space_leaves(sp, addr);
 		block_unlock(c->block);
 		if (r || pageset_empty(&ret_misses->busy) || (!zap && !claim_empty(c)))
 			break;

@@ -29,6 +29,7 @@
 #include "os/pagemap.h"
 #include "os/procmap.h"
 #include "os/thread.h"
+#include "space/look.h"
 #include "space/vma.h"
 
 #define CHUNK_PAGES  (16 * PAGES_PER_BLOCK)
@@ -114,38 +115,37 @@ static bool is_file(struct space *sp, const struct mapping *m, uint64_t at)
 	return bits < 0 || bits & PM_FILE;
 }
 
+static void answer_seen(struct look *k, uint64_t at, struct entry e, uint32_t bits, bool writable, uint64_t flags)
+{
+	if (wanted(k, at) & UHMM_RANGE_MIGRATE)
+		return;
+	if (entry_state(e) == ENTRY_MIGRATING)
+		answer(k, at, 0, WAIT);
+	else if (entry_state(e) == ENTRY_DEVICE)
+		answer_device(k, at, e, flags);
+	else
+		answer_system(k, at, e, bits, writable, flags);
+}
+
 /* [start, end) of one mapping and one block. @flags: what holds for all of it. */
 static int look_at_block(struct look *k, uint64_t start, uint64_t end, const struct mapping *m, uint64_t flags)
 {
 	struct space *sp = k->q.mi->m->sp;
 	bool own[PAGES_PER_BLOCK], shared = m->flags & MAPPING_SHARED;
-	uint64_t at = start;
+	struct seen seen;
 	int r = pagemap_exclusives(sp->pagemap_fd, start, (unsigned)((end - start) >> PAGE_SHIFT), own);
 
-	while (!r && at < end) {
-		struct pm_run runs[64];
-		uint64_t stop;
-		unsigned nr;
+	for (uint64_t at = start; !r && at < end; at = seen.stop) {
+		r = look_at(sp, at, end, &seen);
+		for (unsigned i = 0; !r && i < seen.nr; i++) {
+			bool whole = shared || !(seen.runs[i].bits & PM_ZERO);
 
-		r = pagemap_scan(sp->pagemap_fd, at, end, runs, ARRAY_LEN(runs), &nr, &stop);
-		for (unsigned i = 0; !r && i < nr; i++) {
-			bool whole = shared || !(runs[i].bits & PM_ZERO);
-
-			for (; at < runs[i].end; at += PAGE_BYTES) {
-				struct entry e = table_peek(&sp->table, at);
-
-				if (wanted(k, at) & UHMM_RANGE_MIGRATE)
-					continue;
-				if (entry_state(e) == ENTRY_MIGRATING)
-					answer(k, at, 0, WAIT);
-				else if (entry_state(e) == ENTRY_DEVICE)
-					answer_device(k, at, e, flags);
-				else
-					answer_system(k, at, e, runs[i].bits, whole && (shared || (own[(at - start) >> PAGE_SHIFT] && !is_file(sp, m, at))),
-						      flags);
-			}
+			for (uint64_t p = seen.runs[i].start; p < seen.runs[i].end; p += PAGE_BYTES)
+				answer_seen(k, p, table_peek(&sp->table, p), seen.runs[i].bits,
+					    whole && (shared || (own[(p - start) >> PAGE_SHIFT] && !is_file(sp, m, p))), flags);
 		}
-		at = stop;
+		for (uint64_t p = at; !r && is_away(seen.e) && p < seen.stop; p += PAGE_BYTES)
+			answer_seen(k, p, seen.e, 0, false, flags);
 	}
 	return r;
 }

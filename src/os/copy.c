@@ -72,6 +72,20 @@ void copy_bytes(void *dst, const void *src, uint64_t bytes)
 		best()->run(dst, src, bytes);
 }
 
+void copy_bytes_away(void *dst, const void *src, uint64_t bytes)
+{
+	best()->run(dst, src, bytes);
+}
+
+void clear_bytes_away(void *dst, uint64_t bytes)
+{
+#if defined(__x86_64__)
+	clear_sse2_nt(dst, bytes);
+#else
+	memset(dst, 0, bytes); /* dc zva, which reads nothing first either */
+#endif
+}
+
 const char *copy_routine(void)
 {
 	return best()->name;

@@ -13,6 +13,12 @@
  * to every thread. */
 void copy_bytes(void *dst, const void *src, uint64_t bytes);
 
+/* The same for bytes that no CPU will read soon, in pieces of any size: the caches are bypassed from the first page on. */
+void copy_bytes_away(void *dst, const void *src, uint64_t bytes);
+
+/* Zeros, likewise. @dst: a multiple of 64; @bytes: of 4096 */
+void clear_bytes_away(void *dst, uint64_t bytes);
+
 /* The routine in use: "avx512-nt4", "avx2-nt4", "sse2-nt4", "memcpy". */
 const char *copy_routine(void);
 

@@ -73,4 +73,18 @@ __attribute__((target("avx512f"))) void copy_avx512_nt4(void *dst, const void *s
 	}
 	_mm_sfence();
 }
+
+/* One stream, and stores of 16 bytes: four of them fill a line, and wider ones or more streams gain nothing. */
+void clear_sse2_nt(void *dst, uint64_t bytes)
+{
+	__m128i zero = _mm_setzero_si128();
+
+	for (char *at = dst, *end = at + bytes; at < end; at += 64) {
+		_mm_stream_si128((__m128i *)at, zero);
+		_mm_stream_si128((__m128i *)(at + 16), zero);
+		_mm_stream_si128((__m128i *)(at + 32), zero);
+		_mm_stream_si128((__m128i *)(at + 48), zero);
+	}
+	_mm_sfence();
+}
 #endif

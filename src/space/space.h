@@ -24,6 +24,7 @@
 struct claim;
 #define MAX_DEPARTED 32 /* threads that are between two messages of one mremap */
 #define MAX_CLAIMS 8192 /* 64 workers with two batches of 32 pieces each, and 65 readers with two */
+#define NR_LEFT 1024 /* blocks within 2 GiB do not share a count */
 
 struct space {
 	/* constant after space_init() */
@@ -61,6 +62,9 @@ struct space {
 	/* atomic: claims that are held, by the slot that their tokens name (migrate/claim.h) */
 	struct claim *_Atomic claims[MAX_CLAIMS];
 	_Atomic uint64_t last_claim;
+
+	/* atomic: how often a page of the block left Linux's hands, by the block's number: space_leaves() */
+	_Atomic uint32_t left[NR_LEFT];
 
 	/* atomic: the system's mTHP settings when they were last read, at mthp_read_ns; 0: never (vma.c) */
 	_Atomic uint64_t mthp_read_ns;
@@ -145,6 +149,20 @@ static inline void space_changed(struct space *sp, uint64_t start, uint64_t end,
 	if (sp->changed)
 		sp->changed(sp->changed_ctx, start, end, owner);
 	notify_changed(&sp->notifiers, start, end, owner);
+}
+
+/*
+ * Words of the block have gone from SYSTEM to something else. Called after that and before anything follows from it: before
+ * bytes go, and before the words can be SYSTEM again (space/look.h).
+ */
+static inline void space_leaves(struct space *sp, uint64_t addr)
+{
+	atomic_fetch_add_explicit(&sp->left[(addr >> BLOCK_SHIFT) % NR_LEFT], 1, memory_order_release);
+}
+
+static inline uint32_t space_left(const struct space *sp, uint64_t addr)
+{
+	return atomic_load_explicit(&sp->left[(addr >> BLOCK_SHIFT) % NR_LEFT], memory_order_acquire);
 }
 
 /* A MOVE or a COPY has succeeded: no message was unread, so no mremap is between its two. Context: inside the gate. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * More that the kernel's own tests of heterogeneous memory leave out: threads that touch one huge page while others move it,
- * more memory than the device has, a freed huge folio that two threads use again at once, pages that wander between two
+ * a block with as many holes as pages that move under a thread which changes them, more memory than the device has, a freed huge folio that two threads use again at once, pages that wander between two
  * devices, and a huge page of which parent and child each write a part after fork.
  */
 #include <pthread.h>
@@ -89,6 +89,75 @@ static void one_huge_page_is_touched_while_it_moves(void **state)
 		join(threads[i]);
 	unmap_anon(mem, BLOCK);
 	eventually(used_bytes() == 0);
+}
+
+/* ---- every second page a hole, and all of it changed while it moves ---- */
+
+static uint64_t stamp[BLOCK / PAGE]; /* what the last word of each page must be */
+
+/* Unmapped and mapped anew in one call, so that no mapping of another thread can take the place. */
+static bool drop_page(size_t i, bool unmap)
+{
+	char *at = mem + i * PAGE;
+
+	stamp[i] = 0;
+	if (!unmap)
+		return !madvise(at, PAGE, MADV_DONTNEED);
+	return mmap(at, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at;
+}
+
+/* The only one who changes them, so it knows what must be there. Odd pages are holes again when it has looked at them. */
+static void *change_pages(void *arg)
+{
+	unsigned rnd = SEED;
+	uint64_t n = 0;
+
+	while (!enough) {
+		size_t i = (size_t)rand_r(&rnd) % PAGES(BLOCK);
+		volatile uint64_t *word = (uint64_t *)(mem + (i + 1) * PAGE - 8);
+		int way = rand_r(&rnd) % 8;
+
+		if (*word != stamp[i])
+			return (void *)word;
+		if ((i % 2 || way < 2) && !drop_page(i, way == 0))
+			return arg;
+		if (i % 2 == 0)
+			*word = stamp[i] = ++n;
+	}
+	return NULL;
+}
+
+static void every_second_page_is_changed_while_all_move(void **state)
+{
+	(void)state;
+	for (unsigned huge = 0; huge < 2; huge++) {
+		uint64_t end = now_ns() + 800000000, cleared = 0, copied = 0;
+		pthread_t changer;
+
+		mem = map_anon(BLOCK, true, huge);
+		memset(mem, 0, huge ? BLOCK : 0);
+		for (size_t i = 0; i < PAGES(BLOCK); i += 2) {
+			*(uint64_t *)(mem + (i + 1) * PAGE - 8) = stamp[i] = i + 1;
+			assert_true(drop_page(i + 1, false));
+		}
+		enough = false;
+		changer = run(change_pages, stamp);
+		while (now_ns() < end) {
+			RESULT(res);
+
+			assert_true(uhmm_to_device(space, mem, BLOCK, dev, 0, &res) >= 0);
+			cleared += res.cleared_pages;
+			copied += res.moved_bytes / PAGE - res.cleared_pages;
+			assert_true(uhmm_to_system(space, mem, BLOCK, 0, NULL) >= 0);
+		}
+		enough = true;
+		join(changer);
+		assert_true(cleared && copied);
+		for (size_t i = 0; i < PAGES(BLOCK); i++)
+			assert_int_equal(*(uint64_t *)(mem + (i + 1) * PAGE - 8), stamp[i]);
+		unmap_anon(mem, BLOCK);
+		eventually(used_bytes() == 0);
+	}
 }
 
 /* ---- more memory than the device has ---- */
@@ -307,6 +376,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_huge_page_is_touched_while_it_moves),
+		cmocka_unit_test(every_second_page_is_changed_while_all_move),
 		cmocka_unit_test(twice_what_the_device_has_takes_turns),
 		cmocka_unit_test(a_freed_huge_folio_is_used_by_two_and_is_whole_again),
 		cmocka_unit_test(pages_wander_between_two_devices),

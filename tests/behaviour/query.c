@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What uhmm_query(), uhmm_stats() and uhmm_device_query() say, held against what has been done; and devices of several kinds. */
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "rig.h"
 
 #define SEED  81
@@ -125,6 +128,48 @@ static void base_pages_beside_holes_and_gaps(void **state)
 	come(mem, 20 * PAGE);
 	unmap_anon(mem, BYTES);
 	eventually(used_bytes() == 0);
+}
+
+static atomic_bool done;
+
+static void *back_and_forth(void *arg)
+{
+	while (!atomic_load(&done)) {
+		(void)uhmm_to_device(space, arg, 16 * PAGE, dev, 0, NULL);
+		(void)uhmm_to_system(space, arg, 16 * PAGE, 0, NULL);
+	}
+	return NULL;
+}
+
+static int count_holes(void *ctx, const struct uhmm_piece *p)
+{
+	*(size_t *)ctx += p->where == UHMM_WHERE_HOLE;
+	return 0;
+}
+
+/* Whenever it is looked at: between the look at the table and the one at the kernel's, it may leave. */
+static void a_page_with_bytes_is_never_a_hole(void **state)
+{
+	char *mem = filled(BLOCK, false);
+	uint64_t end = now_ns() + 1000000000;
+	size_t holes = 0, nr;
+	struct uhmm_extent ext[20];
+	pthread_t mover;
+
+	(void)state;
+	atomic_store(&done, false);
+	assert_int_equal(pthread_create(&mover, NULL, back_and_forth, mem), 0);
+	while (now_ns() < end) {
+		assert_int_equal(uhmm_query(space, mem, 40 * PAGE, ext, 20, &nr), 0);
+		for (size_t k = 0; k < nr; k++)
+			holes += ext[k].where == UHMM_WHERE_HOLE;
+		assert_int_equal(uhmm_walk(space, mem, 40 * PAGE, count_holes, &holes), 0);
+	}
+	atomic_store(&done, true);
+	pthread_join(mover, NULL);
+	assert_int_equal(holes, 0);
+	assert_pattern(mem, BLOCK, SEED);
+	unmap_anon(mem, BLOCK);
 }
 
 /* ---- counters ---- */
@@ -293,6 +338,7 @@ int main(void)
 		cmocka_unit_test(memory_that_uhmm_has_never_seen),
 		cmocka_unit_test(thps_and_what_becomes_of_them),
 		cmocka_unit_test(base_pages_beside_holes_and_gaps),
+		cmocka_unit_test(a_page_with_bytes_is_never_a_hole),
 		cmocka_unit_test(the_counters_add_up),
 		cmocka_unit_test(shorter_structures_are_filled_as_far_as_they_go),
 		cmocka_unit_test(a_huge_range_costs_little_to_manage),

@@ -89,6 +89,23 @@ static void copy_bytes_at_all_sizes(void **state)
 	check(copy_bytes, 0, 0, 2 * MIB + PAGE_BYTES);
 }
 
+static void what_goes_away_is_copied_and_cleared_at_all_sizes(void **state)
+{
+	(void)state;
+	for (uint64_t pages = 0; pages <= 40; pages++) {
+		unsigned offset = (unsigned)pages * 64;
+		unsigned char *dst = to + GUARD + offset;
+
+		check(copy_bytes_away, offset, 128, pages * PAGE_BYTES);
+		memset(dst - GUARD, 0x5a, pages * PAGE_BYTES + 2 * GUARD);
+		clear_bytes_away(dst, pages * PAGE_BYTES);
+		assert_true(all_are(dst, pages * PAGE_BYTES, 0));
+		assert_true(all_are(dst - GUARD, GUARD, 0x5a));
+		assert_true(all_are(dst + pages * PAGE_BYTES, GUARD, 0x5a));
+	}
+	check(copy_bytes_away, 0, 0, 2 * MIB);
+}
+
 static void the_routine_in_use_is_the_first_of_the_list(void **state)
 {
 	unsigned n = 0;
@@ -137,6 +154,7 @@ int main(void)
 		cmocka_unit_test(every_alignment_of_64_by_every_routine),
 		cmocka_unit_test(nothing_is_copied_when_nothing_is_asked),
 		cmocka_unit_test(copy_bytes_at_all_sizes),
+		cmocka_unit_test(what_goes_away_is_copied_and_cleared_at_all_sizes),
 		cmocka_unit_test(the_routine_in_use_is_the_first_of_the_list),
 		cmocka_unit_test(another_thread_sees_all_of_it_on_return),
 	};
