@@ -22,13 +22,13 @@ static const struct kind {
 	uint64_t default_bytes;
 	unsigned default_rounds;
 	bool one_device; /* it measures on a device that can be chosen */
-	bool curves;     /* it has sizes to draw throughput over */
+	const char *sizes; /* to draw throughput over; NULL: there are none */
 } kinds[] = {
-	{ "thp", bench_thp, (uint64_t)256 << 20, 5, true, true },
-	{ "floor", bench_floor, (uint64_t)256 << 20, 11, true, true },
-	{ "onewalk", bench_onewalk, (uint64_t)256 << 20, 11, true, false },
-	{ "device", bench_device, (uint64_t)256 << 20, 5, true, false },
-	{ "scale", bench_scale, (uint64_t)64 << 20, 21, false, false },
+	{ "thp", bench_thp, (uint64_t)256 << 20, 5, true, "buffer" },
+	{ "floor", bench_floor, (uint64_t)256 << 20, 11, true, "buffer" },
+	{ "onewalk", bench_onewalk, (uint64_t)256 << 20, 11, true, NULL },
+	{ "device", bench_device, (uint64_t)256 << 20, 5, true, "moved, touched or asked for at a time" },
+	{ "scale", bench_scale, (uint64_t)64 << 20, 21, false, NULL },
 };
 
 #define NR_KINDS (sizeof(kinds) / sizeof(kinds[0]))
@@ -226,8 +226,9 @@ int bench_main(int argc, char **argv)
 	kind = find_kind(b.name);
 	if (b.spec && !kind->one_device)
 		args_wrong("bench %s opens devices of its own: leave --device away", b.name);
-	if (b.plot && !kind->curves)
+	if (b.plot && !kind->sizes)
 		args_wrong("bench %s has no curve to draw: leave --plot away", b.name);
+	b.sizes = kind->sizes;
 	if (!b.max_bytes)
 		b.max_bytes = kind->default_bytes;
 	if (!b.rounds)

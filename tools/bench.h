@@ -31,6 +31,7 @@ struct bench {
 	const char *name;  /* "thp", "floor", "onewalk", "device" or "scale" */
 	const char *spec;  /* NULL: a fitting emu: */
 	const char *plot;  /* NULL: no picture */
+	const char *sizes; /* what differs from row to row of a curve; NULL: there are none */
 	uint64_t max_bytes;
 	unsigned rounds;
 	bool json;

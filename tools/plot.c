@@ -99,16 +99,24 @@ void plot_close(struct plot *plot)
 	free(plot);
 }
 
-/* A curve is every row with the same direction, pages and threads. */
-static bool same_curve(const struct row *a, const struct row *b)
+/* Does the kind of pages follow from the size? */
+static bool any_pages(const struct bench *b)
 {
-	return !strcmp(a->dir, b->dir) && !strcmp(a->pages, b->pages) && a->threads == b->threads;
+	return !strcmp(b->name, "device");
+}
+
+/* A curve is every row with the same direction, pages and threads. */
+static bool same_curve(const struct bench *b, size_t i, size_t j)
+{
+	const struct row *x = &b->rows[i], *y = &b->rows[j];
+
+	return !strcmp(x->dir, y->dir) && x->threads == y->threads && (any_pages(b) || !strcmp(x->pages, y->pages));
 }
 
 static bool is_first_of_curve(const struct bench *b, size_t i)
 {
 	for (size_t j = 0; j < i; j++)
-		if (same_curve(&b->rows[j], &b->rows[i]))
+		if (same_curve(b, j, i))
 			return false;
 	return true;
 }
@@ -117,7 +125,7 @@ static void write_curve(FILE *f, const struct bench *b, size_t first)
 {
 	fprintf(f, "$curve%zu << END\n", first);
 	for (size_t i = first; i < b->nr_rows; i++)
-		if (same_curve(&b->rows[first], &b->rows[i]))
+		if (same_curve(b, first, i))
 			fprintf(f, "%.6f %.6f\n", (double)b->rows[i].size_bytes / 0x1p20, b->rows[i].gib_s);
 	fprintf(f, "END\n");
 }
@@ -128,7 +136,7 @@ static void write_script(FILE *f, const struct plot *plot, const struct bench *b
 
 	fprintf(f, "%sset output\nset logscale x 2\nset logscale y 10\nset grid\nset key outside right noenhanced\n",
 		plot->terminal);
-	fprintf(f, "set title 'uhmm bench %s' noenhanced\nset xlabel 'buffer, MiB'\nset ylabel 'GiB/s'\n", b->name);
+	fprintf(f, "set title 'uhmm bench %s' noenhanced\nset xlabel '%s, MiB'\nset ylabel 'GiB/s'\n", b->name, b->sizes);
 	for (size_t i = 0; i < b->nr_rows; i++)
 		if (is_first_of_curve(b, i))
 			write_curve(f, b, i);
@@ -136,8 +144,9 @@ static void write_script(FILE *f, const struct plot *plot, const struct bench *b
 	for (size_t i = 0; i < b->nr_rows; i++) {
 		if (!is_first_of_curve(b, i))
 			continue;
-		fprintf(f, "%s$curve%zu using 1:2 with linespoints title '%s, %s, %u thread%s'", comma, i, b->rows[i].dir,
-			b->rows[i].pages, b->rows[i].threads, b->rows[i].threads == 1 ? "" : "s");
+		fprintf(f, "%s$curve%zu using 1:2 with linespoints title '%s, %s%s%u thread%s'", comma, i, b->rows[i].dir,
+			any_pages(b) ? "" : b->rows[i].pages, any_pages(b) ? "" : ", ", b->rows[i].threads,
+			b->rows[i].threads == 1 ? "" : "s");
 		comma = ", ";
 	}
 	fprintf(f, "\n");

@@ -308,7 +308,7 @@ static bool is_due(const struct child *c)
 /* Its memory is watched no longer from the close on: who waits there goes on with what the kernel gives. */
 static void settle(struct children *ch, struct child *c)
 {
-	ch->last_called_exec = !is_due(c);
+	atomic_store(&ch->last_called_exec, !is_due(c));
 	pump_forget(ch, c);
 	serve_asked(ch, c);
 	uffd_close(&c->sp.uffd);

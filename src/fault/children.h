@@ -61,7 +61,7 @@ struct children {
 	struct meta staged;       /* of birth.c */
 
 	struct pace_giver pace;
-	bool last_called_exec;    /* the last child that there was did, or ended, before it was due; written while nr_alive is not 0 */
+	atomic_bool last_called_exec; /* the last child that there was did, or ended, before it was due */
 
 	/* of the thread alone */
 	struct child *list;

@@ -31,7 +31,7 @@ run 0 bench device --size 4M --rounds 2 --json
 json_lines
 rows
 if grep -Eq 'own_|pinned_|managed_' "$tmp/out"; then fail 'a device without a runtime has rows of one'; fi
-wrong 2 'has no curve to draw' bench device --plot x.svg
+wrong 2 'has no curve to draw' bench onewalk --plot x.svg
 wrong 1 'there is no OpenCL platform "nobody"|OpenCL' bench device --device opencl:platform=nobody
 
 fake=$UHMM_BUILD/tests/libfake_cuda.so

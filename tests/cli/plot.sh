@@ -21,5 +21,8 @@ run 0 bench thp --size 2M --rounds 1 --plot "$tmp/p q'.svg"
 [ -s "$tmp/p q'.svg" ] || fail 'no picture'
 grep -q '<svg' "$tmp/p q'.svg" || fail 'not an SVG'
 [ ! -s "$tmp/err" ] || fail 'something on standard error'
+run 0 bench device --device emu:size=64M --size 2M --rounds 1 --plot "$tmp/d.svg"
+# three sizes a curve, whatever kind of pages they have
+[ "$(grep -c '<title>to_device, 1 thread' "$tmp/d.svg")" = 1 ] || fail 'bench device: a way is not one curve'
 run 0 bench thp --size 2M --rounds 1 --plot "$tmp/p.png"
 [ -s "$tmp/p.png" ] || fail 'no picture'
