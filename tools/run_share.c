@@ -66,6 +66,7 @@ struct run_share *run_share_make(struct run_file *file, pid_t parent)
 	statm = parent ? open_statm() : -1;
 	if (statm >= 0) {
 		s->parent = parent;
+		s->forked = true;
 		s->shared_bytes = private_bytes(statm);
 		close(statm);
 	}
@@ -122,10 +123,9 @@ static void tell_policy(struct run_share *s, const struct uhmm_policy_stats *now
 {
 	struct run_slot *slot = s->slot;
 
-	run_put(&slot->limit, now->limit_bytes - s->shared_bytes);
 	run_put(&slot->resident, own);
-	/* what it looked like between two looks of this is known only where nothing is the parent's */
-	own = s->parent ? own : now->resident_max_bytes;
+	/* what it looked like between two looks of this is known only where nothing was ever the parent's */
+	own = s->forked ? own : now->resident_max_bytes;
 	if (own > run_get(&slot->resident_max))
 		run_put(&slot->resident_max, own);
 	run_put(&slot->evicted, now->evicted_bytes);
@@ -199,7 +199,7 @@ static uint64_t share_of(struct run_share *s, uint64_t mine)
 uint64_t run_share_round(void *ctx, const struct uhmm_policy_stats *now)
 {
 	struct run_share *s = ctx;
-	uint64_t t = now_ns(), own = own_bytes(s, now->resident_bytes);
+	uint64_t t = now_ns(), own = own_bytes(s, now->resident_bytes), share;
 
 	tell_policy(s, now, own);
 	if (t >= s->next_tell_ns) {
@@ -210,7 +210,9 @@ uint64_t run_share_round(void *ctx, const struct uhmm_policy_stats *now)
 		check_others(s);
 		s->next_check_ns = t + CHECK_NS;
 	}
-	return share_of(s, own) + s->shared_bytes;
+	share = share_of(s, own);
+	run_put(&s->slot->limit, share);
+	return share + s->shared_bytes;
 }
 
 void run_share_end(const char *path)

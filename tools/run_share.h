@@ -17,6 +17,7 @@ struct run_share {
 	uint64_t next_tell_ns;
 	int statm;
 	pid_t parent;              /* of a child of fork, while it lives; else 0 */
+	bool forked;               /* has had a parent */
 	uint64_t shared_bytes;     /* of what this process holds, had its parent too when it was made: the parent tells of it */
 	uint64_t map_cell_bytes;
 };
