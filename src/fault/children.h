@@ -61,7 +61,7 @@ struct children {
 	struct meta staged;       /* of birth.c */
 
 	struct pace_giver pace;
-	bool last_called_exec;    /* the last child that there was did, or ended, before it was due; written while nr_alive is not 0 */
+	bool last_was_short;      /* the last child called exec, or ended, before CHILD_GRACE_NS; written while nr_alive is not 0 */
 
 	/* of the thread alone */
 	struct child *list;
