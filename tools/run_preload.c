@@ -21,6 +21,7 @@
 #include <linux/close_range.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,7 @@
 
 static struct run_file *file;
 static pid_t self_pid;
+static atomic_bool has_late_handler;
 
 /* ---- what is said ---- */
 
@@ -78,6 +80,8 @@ static void say_why(const char *what, int r)
 
 /* ---- starting ---- */
 
+static void add_late_handler(void);
+
 static uint64_t pool_bytes(uint64_t limit)
 {
 	uint64_t bytes = limit / 16;
@@ -107,6 +111,7 @@ static int start(struct run_share *share)
 	char spec[RUN_SPEC_BYTES + 16];
 	int r = uhmm_open(&space_opts, &share->space);
 
+	add_late_handler();
 	if (r) {
 		say_why("uhmm cannot be opened", r);
 		return r;
@@ -229,13 +234,32 @@ static void watch(pid_t parent)
 	}
 }
 
-static void in_child(void)
+static void begin_in_child(void)
 {
 	pid_t parent = self_pid; /* not getppid(): it may have ended by now */
 
 	self_pid = getpid();
 	run_share_forget();
 	watch(parent);
+}
+
+/* The library's handlers are added by the first uhmm_open(), and must have run before anything here calls it or asks it. */
+static void in_child(void)
+{
+	if (!atomic_load(&has_late_handler))
+		begin_in_child();
+}
+
+static void in_child_late(void)
+{
+	if (self_pid != getpid())
+		begin_in_child();
+}
+
+static void add_late_handler(void)
+{
+	if (!atomic_load(&has_late_handler) && !pthread_atfork(NULL, NULL, in_child_late))
+		atomic_store(&has_late_handler, true);
 }
 
 __attribute__((constructor)) static void begin(void)

@@ -164,11 +164,10 @@ uint64_t run_share_tell(struct run_share *s)
 	return bytes;
 }
 
-static void tell_policy(struct run_share *s, const struct uhmm_policy_stats *now, uint64_t own, uint64_t shared)
+static void tell_policy(struct run_share *s, const struct uhmm_policy_stats *now, uint64_t own)
 {
 	struct run_slot *slot = s->slot;
 
-	run_put(&slot->limit, now->limit_bytes > shared ? now->limit_bytes - shared : 0);
 	run_put(&slot->resident, own);
 	/* what the policy has seen between two of these is known only where nothing was ever the parent's */
 	own = s->parent ? own : now->resident_max_bytes;
@@ -245,9 +244,9 @@ static uint64_t share_of(struct run_share *s, uint64_t mine)
 uint64_t run_share_round(void *ctx, const struct uhmm_policy_stats *now)
 {
 	struct run_share *s = ctx;
-	uint64_t t = now_ns(), shared, own = own_bytes(s, now->resident_bytes, &shared);
+	uint64_t t = now_ns(), shared, share, own = own_bytes(s, now->resident_bytes, &shared);
 
-	tell_policy(s, now, own, shared);
+	tell_policy(s, now, own);
 	if (t >= s->next_tell_ns) {
 		tell_all(s);
 		s->next_tell_ns = t + TELL_NS;
@@ -256,7 +255,9 @@ uint64_t run_share_round(void *ctx, const struct uhmm_policy_stats *now)
 		check_others(s);
 		s->next_check_ns = t + CHECK_NS;
 	}
-	return share_of(s, own) + shared;
+	share = share_of(s, own);
+	run_put(&s->slot->limit, share);
+	return share + shared;
 }
 
 void run_share_end(const char *path)

@@ -129,7 +129,7 @@ static void make_room_for_child(struct uhmm_space *s)
 	struct policy *p = policy_of_both(s);
 
 	children_await(&s->faults.children);
-	if (p && heirs_room(p) < migrator_used_bytes(&s->migrator) && !atomic_load(&s->faults.children.last_called_exec))
+	if (p && heirs_room(p) < migrator_used_bytes(&s->migrator) && !atomic_load(&s->faults.children.last_was_short))
 		heirs_spare(p);
 }
 

@@ -24,14 +24,34 @@
 #include "os/map.h"
 
 #define EVERYTHING (UINT64_C(1) << TABLE_ADDRESS_BITS)
+#define LET_GO_TRIES 100
 
 /* ---- the pump's side ---- */
+
+/*
+ * Nothing is lent for it; nor can it be later, for what mremap brings there is announced first. It is done here and at once, inside the
+ * gate in which the touch was read: the kernel would put zeros also into what the child has let leave itself, after it was let go.
+ */
+static bool fill_hole(struct child *c, uint64_t addr)
+{
+	enum entry_state state = ENTRY_SYSTEM;
+
+	if (table_block(&c->sp.table, addr, false))
+		state = entry_state(table_peek(&c->sp.table, addr));
+	if (state == ENTRY_DEVICE || state == ENTRY_MIGRATING)
+		return false;
+	(void)uffd_zeropage(&c->sp.uffd, addr, PAGE_BYTES, 0);
+	/* if it was refused because of an unread event, or somebody was faster: the child asks again */
+	uffd_wake(&c->sp.uffd, addr, PAGE_BYTES);
+	return true;
+}
 
 bool child_read(struct reader *rd, struct child *c, bool hand_over)
 {
 	struct children *ch = &rd->faults->children;
 	struct migrator *m = rd->mover.m;
 	struct uffd_message msg;
+	bool filled = false;
 	int r;
 
 	gate_enter(&c->sp.gate, GATE_EVENTS);
@@ -41,8 +61,10 @@ bool child_read(struct reader *rd, struct child *c, bool hand_over)
 		event_apply(rd, &msg);
 		rd->mover.m = m;
 	}
+	if (r > 0 && msg.kind == UFFD_FAULT)
+		filled = fill_hole(c, msg.start);
 	gate_leave(&c->sp.gate, GATE_EVENTS);
-	if (r > 0 && msg.kind == UFFD_FAULT) {
+	if (r > 0 && msg.kind == UFFD_FAULT && !filled) {
 		struct child_fault f = { c, msg.start };
 
 		/* a full pipe means hundreds of waiting threads: this one is woken and asks again */
@@ -177,15 +199,28 @@ static int visit_lent(void *ctx, uint64_t addr, struct entry_slot *b)
  * of yet: until that has been read, which this side of the gate keeps from happening, they must be watched. So one that was not
  * to be seen before is looked for after.
  */
-static void let_go(struct child *c, uint64_t block)
+static bool try_let_go(struct child *c, uint64_t block)
 {
 	struct entry_slot *b = table_block(&c->sp.table, block, false);
+	bool done = true;
 
 	gate_enter(&c->sp.gate, GATE_MOVES);
-	if (!(b && visit_lent(NULL, block, b)) && !uffd_held_up(&c->sp.uffd, c->sp.canary) &&
-	    !uffd_unregister(&c->sp.uffd, block, block + BLOCK_BYTES) && uffd_held_up(&c->sp.uffd, c->sp.canary))
-		(void)uffd_register(&c->sp.uffd, block, block + BLOCK_BYTES);
+	if (!(b && visit_lent(NULL, block, b))) {
+		done = !uffd_held_up(&c->sp.uffd, c->sp.canary);
+		if (done && !uffd_unregister(&c->sp.uffd, block, block + BLOCK_BYTES) && uffd_held_up(&c->sp.uffd, c->sp.canary)) {
+			(void)uffd_register(&c->sp.uffd, block, block + BLOCK_BYTES);
+			done = false;
+		}
+	}
 	gate_leave(&c->sp.gate, GATE_MOVES);
+	return done;
+}
+
+/* What is not let go stays in the child until that has everything: so events elsewhere, which come and go, are waited for a while. */
+static void let_go(struct child *c, uint64_t block)
+{
+	for (unsigned n = 0; n < LET_GO_TRIES && !try_let_go(c, block); n++)
+		thread_pause(n);
 }
 
 /* Pages [first, end) cannot be had with the rest, they can one by one. */
@@ -202,6 +237,19 @@ static void refuse(struct child *c, uint64_t addr)
 {
 	c->refused_start = c->refused_end ? min_u64(c->refused_start, addr) : addr;
 	c->refused_end = max_u64(c->refused_end, addr + PAGE_BYTES);
+}
+
+/* Who touches something shall have it first: before he could ask again, the room would have gone to something else. */
+static void give_refused(struct children *ch, struct child *c)
+{
+	uint64_t addr = c->refused_start;
+	unsigned i = page_in_block(addr);
+
+	if (table_block(&c->sp.table, addr, false) && entry_state(table_peek(&c->sp.table, addr)) == ENTRY_DEVICE)
+		give_block(ch, c, block_down(addr), i, i + 1);
+	/* those who touch something else ask again */
+	uffd_wake(&c->sp.uffd, addr, c->refused_end - addr);
+	c->refused_start = c->refused_end = 0;
 }
 
 static void serve(struct children *ch, const struct child_fault *f)
@@ -222,14 +270,8 @@ static void serve(struct children *ch, const struct child_fault *f)
 			refuse(c, f->addr);
 			return;
 		}
-	} else {
-		/* nothing is lent for it; nor can it be later, for what mremap brings there is announced first */
-		gate_enter(&c->sp.gate, GATE_MOVES);
-		if (entry_state(table_peek(&c->sp.table, f->addr)) != ENTRY_DEVICE)
-			(void)uffd_zeropage(&c->sp.uffd, f->addr, PAGE_BYTES, 0);
-		gate_leave(&c->sp.gate, GATE_MOVES);
 	}
-	/* if it was refused because of an unread event, or the page has gone elsewhere: the child asks again */
+	/* if it was refused because of an unread event, or the page has come or gone elsewhere: the child asks again */
 	uffd_wake(&c->sp.uffd, f->addr, PAGE_BYTES);
 }
 
@@ -299,16 +341,22 @@ static void serve_asked(struct children *ch, const struct child *gone)
 			serve(ch, &f);
 }
 
+static bool is_grown_up(const struct child *c)
+{
+	return clock_ns() - c->born_ns >= CHILD_GRACE_NS;
+}
+
 /* Shall it be given everything by now? */
 static bool is_due(const struct child *c)
 {
-	return c->touched || clock_ns() - c->born_ns >= CHILD_GRACE_NS;
+	return c->touched || is_grown_up(c);
 }
 
 /* Its memory is watched no longer from the close on: who waits there goes on with what the kernel gives. */
 static void settle(struct children *ch, struct child *c)
 {
-	atomic_store(&ch->last_called_exec, !is_due(c));
+	if (c->born_ns)
+		atomic_store(&ch->last_was_short, !is_grown_up(c));
 	pump_forget(ch, c);
 	serve_asked(ch, c);
 	uffd_close(&c->sp.uffd);
@@ -338,12 +386,9 @@ static bool step(struct children *ch, struct child *c)
 		return has_everything(c);
 	if (!c->refused_end)
 		return give_some(ch, c);
-	/* who touches something shall have it first, and asks again */
-	uffd_wake(&c->sp.uffd, c->refused_start, c->refused_end - c->refused_start);
-	c->refused_start = c->refused_end = 0;
+	give_refused(ch, c);
 	return false;
 }
-
 
 static void step_all(struct children *ch)
 {

@@ -61,7 +61,7 @@ struct children {
 	struct meta staged;       /* of birth.c */
 
 	struct pace_giver pace;
-	atomic_bool last_called_exec; /* the last child that there was did, or ended, before it was due */
+	atomic_bool last_was_short; /* the last child called exec, or ended, before CHILD_GRACE_NS */
 
 	/* of the thread alone */
 	struct child *list;

@@ -28,9 +28,19 @@ static const char zero_page[PAGE_BYTES] __attribute__((aligned(4096)));
 
 /* ---- a hole of watched memory ---- */
 
-/* Fills one page of a claim and ends the claim, inside the gate. Return: the outcome of the filling. */
-static int fill_page(struct space *sp, struct claim *c, unsigned i, bool write)
+/*
+ * The kernel fills a hole whoever watches it. In a child that is still given what was away, mremap may have put such memory down
+ * here since the touch was read, and that is the parent's to fill. Context: inside the gate.
+ */
+static bool may_be_anothers(struct space *sp, const struct uffd_message *msg)
 {
+	return msg->seq != atomic_load(&sp->event_seq) && pace_is_served();
+}
+
+/* Fills one page of a claim and ends the claim, inside the gate. Return: the outcome of the filling. */
+static int fill_page(struct space *sp, struct claim *c, const struct uffd_message *msg)
+{
+	unsigned i = page_in_block(msg->start);
 	uint64_t block = c->addr, at = block + i * PAGE_BYTES, done;
 	struct pageset dead;
 	bool gone;
@@ -39,10 +49,10 @@ static int fill_page(struct space *sp, struct claim *c, unsigned i, bool write)
 	for (unsigned tries = 0;; tries++) {
 		claim_enter(c);
 		claim_look(c, &dead);
-		gone = pageset_has(&dead, i) || pageset_has(&c->moved, i) || c->addr != block;
+		gone = pageset_has(&dead, i) || pageset_has(&c->moved, i) || c->addr != block || may_be_anothers(sp, msg);
 		if (!gone) {
 			/* a store would fault again on the zero page: it gets a page of its own at once */
-			if (write)
+			if (msg->write)
 				r = uffd_copy(&sp->uffd, at, zero_page, PAGE_BYTES, UFFD_DONTWAKE, &done);
 			else
 				r = uffd_zeropage(&sp->uffd, at, PAGE_BYTES, UFFD_DONTWAKE);
@@ -139,7 +149,7 @@ static void fill(struct reader *rd, struct entry_slot *b, const struct uffd_mess
 		space_arrived(sp, msg->start, PAGES_PER_BLOCK);
 		return;
 	}
-	r = fill_page(sp, &c, i, msg->write);
+	r = fill_page(sp, &c, msg);
 	space_arrived(sp, msg->start, 1);
 	counter_add(r == UFFD_E_EXISTS ? &sp->counters.fault_stale : &sp->counters.fault_zero, 1);
 	if (r < 0 || r == UFFD_E_REFUSED)

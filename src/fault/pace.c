@@ -8,6 +8,7 @@
 #include "os/map.h"
 
 #define SILENT_NS UINT64_C(5000000000) /* a child looks every 20 ms at the latest */
+#define STUCK_NS  UINT64_C(5000000000) /* it speaks, but makes no room: perhaps what would make some needs what has not come */
 
 /* The page that this process shares with its children, and how many forks it has been used for. */
 static struct {
@@ -65,22 +66,32 @@ bool pace_is_set(struct pace_giver *g)
 bool pace_may_give(struct pace_giver *g, uint64_t bytes)
 {
 	struct pace *p = atomic_load(&g->shared);
-	uint64_t now, allowed = p ? atomic_load(&p->allowed) : PACE_ALL;
+	uint64_t now, given, allowed = p ? atomic_load(&p->allowed) : PACE_ALL;
 	uint32_t beats;
+	bool first;
 
-	if (allowed == PACE_ALL || atomic_load(&p->given) + bytes <= allowed)
+	if (allowed == PACE_ALL)
+		return true;
+	given = atomic_load(&p->given);
+	if (given + bytes <= allowed)
 		return true;
 	now = clock_ns();
 	beats = atomic_load(&p->beats);
-	if (!atomic_exchange(&p->held, 1) || beats != g->seen_beats) {
+	first = !atomic_exchange(&p->held, 1);
+	if (first || given != g->seen_given) {
+		g->seen_given = given;
+		g->stuck_since_ns = now;
+	}
+	if (first || beats != g->seen_beats) {
 		g->seen_beats = beats;
 		g->silent_since_ns = now;
-	} else if (now - g->silent_since_ns > SILENT_NS) {
+	}
+	if (now - g->silent_since_ns > SILENT_NS) {
 		log_say(UHMM_LOG_WARN, "a child of fork has made no room for what was away: it is given all of it at once");
 		atomic_store(&p->allowed, PACE_ALL);
 		return true;
 	}
-	return false;
+	return now - g->stuck_since_ns > STUCK_NS;
 }
 
 void pace_given(struct pace_giver *g, uint64_t bytes)

@@ -11,7 +11,8 @@
  * handlers. fork() returns in the program when that child has everything: so there is one at a time. A child of _Fork(3) that is
  * served meanwhile goes by the same bound.
  *
- * A child that says nothing any more - it has failed, or is stopped - is given the rest as if there were no bound.
+ * A child that says nothing any more - it has failed, or is stopped - is given the rest as if there were no bound; one that makes
+ * no room for seconds, a little then: what would make room, a driver's thread, may need it.
  */
 
 #include <stdatomic.h>
@@ -37,6 +38,8 @@ struct pace_giver {
 	struct pace *_Atomic shared;
 	uint32_t seen_beats;
 	uint64_t silent_since_ns;
+	uint64_t seen_given;
+	uint64_t stuck_since_ns;  /* nothing has been given since */
 };
 
 /* Before a fork: no child is being given anything. @room: bytes for now, or PACE_ALL. */

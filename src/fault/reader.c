@@ -105,6 +105,7 @@ static bool read_message(struct reader *rd, struct uffd_message *ret)
 		count_event(&sp->counters, ret->kind);
 		event_apply(rd, ret);
 	}
+	ret->seq = atomic_load(&sp->event_seq);
 	gate_leave(&sp->gate, GATE_EVENTS);
 	if (r < 0)
 		log_say(UHMM_LOG_ERROR, "the userfaultfd cannot be read: %s", strerrordesc_np(-r));

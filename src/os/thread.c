@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -19,11 +20,25 @@
 #define STACK_BYTES (1u << 20)
 #define GUARD_BYTES (16u << 10)
 
+#define EXEC_PAUSE_NS 1000000
+#define EXEC_PAUSES   500
+
 static _Atomic unsigned nr_own;
 
 unsigned thread_nr_own(void)
 {
 	return atomic_load(&nr_own);
+}
+
+/* While another thread is in execve(2) the kernel makes none: either this process ends, or the exec fails and it can be made. */
+static int create(struct thread *t, const pthread_attr_t *attr, void *(*run)(void *), void *arg)
+{
+	const struct timespec pause = { .tv_nsec = EXEC_PAUSE_NS };
+	int err;
+
+	for (unsigned n = 0; (err = pthread_create(&t->id, attr, run, arg)) == EAGAIN && n < EXEC_PAUSES; n++)
+		nanosleep(&pause, NULL);
+	return err;
 }
 
 int thread_start(struct thread *t, const char *name, void *(*run)(void *), void *arg)
@@ -42,7 +57,7 @@ int thread_start(struct thread *t, const char *name, void *(*run)(void *), void 
 	pthread_attr_setstack(&attr, (char *)t->stack + GUARD_BYTES, STACK_BYTES - GUARD_BYTES);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = pthread_create(&t->id, &attr, run, arg);
+	err = create(t, &attr, run, arg);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attr);
 	if (err) {

@@ -97,6 +97,7 @@ struct uffd_message {
 	uint64_t start, end;  /* FAULT: the page; REMOVE, UNMAP: the range; REMAP: the old place */
 	uint64_t to;          /* REMAP: the new start */
 	int fd;               /* FORK: the child's userfaultfd, with the features of this one; the reader's to close */
+	uint64_t seq;         /* FAULT: for the reader's use */
 };
 
 /* One message. Return: 1 when there was one, 0 when none waits, -errno. Never blocks. Reading an event lets its causer
