@@ -62,6 +62,20 @@ static int start_locked(struct uhmm_space *space, const struct uhmm_policy_opts 
 	return r;
 }
 
+/*
+ * A child with a policy is watched by its parent and by itself. Where one of them can end the other's watch, it would, and what is away
+ * would be zeros: there children are given all at once, and open their spaces after that.
+ */
+static bool keeps_apart(struct uhmm_space *space)
+{
+	void *page = map_own(PAGE_BYTES, 0);
+	bool apart = page && uffd_keeps_apart(&space->sp.uffd, (uintptr_t)page);
+
+	if (page)
+		map_own_free(page, PAGE_BYTES);
+	return apart;
+}
+
 int uhmm_policy_start(struct uhmm_space *space, const struct uhmm_policy_opts *opts)
 {
 	struct uhmm_policy_opts o;
@@ -74,6 +88,8 @@ int uhmm_policy_start(struct uhmm_space *space, const struct uhmm_policy_opts *o
 		r = read_options(opts, &o);
 	if (r)
 		return r;
+	if (o.flags & UHMM_POLICY_CHILDREN && !keeps_apart(space))
+		o.flags &= ~UHMM_POLICY_CHILDREN;
 	lock_take(&space->lock);
 	r = start_locked(space, &o);
 	lock_drop(&space->lock);

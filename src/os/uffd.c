@@ -209,6 +209,21 @@ int uffd_unregister(const struct uffd *u, uint64_t start, uint64_t end)
 	}
 }
 
+bool uffd_keeps_apart(const struct uffd *u, uint64_t page)
+{
+	bool apart = false;
+	struct uffd other;
+
+	if (uffd_try_open(&other, u->user_mode_only ? UFFD_USER_ONLY : UFFD_FULL, UFFD_NO_EVENTS))
+		return false;
+	if (!uffd_register(u, page, page + PAGE_BYTES)) {
+		apart = uffd_unregister(&other, page, page + PAGE_BYTES) == UFFD_E_REFUSED;
+		(void)uffd_release(u, page, page + PAGE_BYTES);
+	}
+	uffd_close(&other);
+	return apart;
+}
+
 bool uffd_release(const struct uffd *u, uint64_t start, uint64_t end)
 {
 	for (unsigned tries = 0; tries < 100; tries++) {

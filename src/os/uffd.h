@@ -57,7 +57,10 @@ enum uffd_outcome {
 int uffd_register(const struct uffd *u, uint64_t start, uint64_t end);
 int uffd_unregister(const struct uffd *u, uint64_t start, uint64_t end);
 
-/* The same, trying again while the kernel has no memory. Return: it is not watched any more. What still is must never be
+/* Does the kernel refuse to end the watch of one userfaultfd by way of another one? Since 6.17. @page: nobody's, for trying. */
+bool uffd_keeps_apart(const struct uffd *u, uint64_t page);
+
+/* As uffd_unregister(), trying again while the kernel has no memory. Return: it is not watched any more. What still is must never be
  * unmapped once nobody reads events: that would wait for ever. */
 bool uffd_release(const struct uffd *u, uint64_t start, uint64_t end);
 
