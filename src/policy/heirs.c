@@ -52,16 +52,22 @@ uint64_t heirs_room(struct policy *p)
 }
 
 /*
- * Half of the room is for what comes otherwise. What is given must come in the end, also where nothing can leave: then it is a
- * little each time that has been tried.
+ * What is given has half of the reserve to itself: the program's own touches wait at the door before, or they would take all the room
+ * and the parent would wait for ever. It must come in the end also where nothing can leave: then it is a little each time that
+ * has been tried.
  */
 void heirs_allow(struct policy *p)
 {
-	uint64_t room = heirs_room(p) / 2, stuck = get(&p->stuck);
+	uint64_t most = get(&p->limit) - (get(&p->limit) - get(&p->hard)) / 2, resident = get(&p->resident);
+	uint64_t room = resident < most ? most - resident : 0, stuck = get(&p->stuck);
 
 	if (atomic_load(&p->hopeless) && stuck == p->seen_stuck)
 		pace_beat();
 	else
 		pace_allow(stuck == p->seen_stuck ? room : max_u64(room, STUCK_BYTES));
 	p->seen_stuck = stuck;
+	/* what the parent watched is this process's own from then on, and one mapping with the rest again once it is armed */
+	if (p->was_bounded && !pace_was_bounded())
+		p->seen_mapped = 0;
+	p->was_bounded = pace_was_bounded();
 }

@@ -13,8 +13,9 @@
  * for a child of fork, in heirs.c.
  *
  * No lock is taken: who waits holds nothing, and what he waits for needs workers and the pump only, never another fault
- * thread. When nothing can leave - everything is pinned, the devices are full - nobody waits: the touch is let through and
- * counted, and the kernel decides as it does without us.
+ * thread. When nothing can leave - everything is pinned, the devices are full - nobody waits for long: a little more is let through
+ * each time that it has been tried, and counted, and the kernel decides as it does without us. Not all at once: a child of fork
+ * that ends lets go what it shared, and nobody tells.
  *
  * Two who find room at the same time may together take more than there was, by a block each; the reserve is for that.
  */
@@ -43,6 +44,7 @@
 #define WAIT_MAX_NS     (10000 * MS)
 #define FULL_NS         (100 * MS)  /* before a full device is asked again */
 #define HOPELESS_NS     (20 * MS)   /* before it is tried again when nothing could leave: its end is not told, such as a child's */
+#define MERCY_BYTES     (8 * MIB)   /* are let through each time */
 #define POOL_SHARE      16          /* of the limit for recycled THPs */
 #define STEP_MIN        (4 * MIB)   /* leave between two looks */
 #define STEP_MAX        (16 * MIB)
@@ -65,12 +67,17 @@ static void ring(_Atomic uint32_t *word)
 
 /* ---- the door ---- */
 
+static bool take(_Atomic int64_t *room, uint64_t bytes)
+{
+	if (atomic_fetch_sub(room, (int64_t)bytes) >= (int64_t)bytes)
+		return true;
+	atomic_fetch_add(room, (int64_t)bytes);
+	return false;
+}
+
 bool policy_take_room(struct policy *p, uint64_t bytes)
 {
-	if (atomic_fetch_sub(&p->room, (int64_t)bytes) >= (int64_t)bytes)
-		return true;
-	atomic_fetch_add(&p->room, (int64_t)bytes);
-	return false;
+	return take(&p->room, bytes);
 }
 
 static bool may_grow(struct policy *p, uint64_t bytes)
@@ -96,7 +103,7 @@ static void admit(void *ctx, uint64_t bytes)
 		seen = atomic_load(&p->looked);
 		if (may_grow(p, bytes) || atomic_load(&p->stop) || atomic_load(&p->touching))
 			break;
-		if (atomic_load(&p->hopeless) || clock_ns() - began > WAIT_MAX_NS) {
+		if ((atomic_load(&p->hopeless) && take(&p->mercy, bytes)) || clock_ns() - began > WAIT_MAX_NS) {
 			add(&p->over, 1);
 			break;
 		}
@@ -339,6 +346,7 @@ static void *make_rooms(void *arg)
 
 		if (!make_room(p)) {
 			add(&p->stuck, 1);
+			atomic_store(&p->mercy, MERCY_BYTES);
 			atomic_store(&p->hopeless, true);
 			ring(&p->looked);
 			thread_wait_for(&p->never, 0, HOPELESS_NS);

@@ -61,6 +61,7 @@ struct policy {
 
 	/* atomic: between the policy's thread and those who wait for room */
 	_Atomic int64_t room;     /* bytes that may still come before somebody looks again */
+	_Atomic int64_t mercy;    /* bytes that may come though there is no room, since nothing can leave */
 	_Atomic uint32_t looked;  /* grows with each look; waiters sleep on it */
 	_Atomic uint32_t bell;    /* grows when it is time to look; the watcher sleeps on it */
 	_Atomic uint32_t short_of; /* grows when blocks shall leave; the evictor sleeps on it */
@@ -84,6 +85,7 @@ struct policy {
 	/* the watcher alone */
 	uint64_t limit_bytes;     /* asked for */
 	uint64_t seen_stuck;      /* when more was last allowed to come */
+	bool was_bounded;         /* this process was still being given something by its parent */
 	bool armed;               /* everything is, and new mappings shall be */
 	bool maps;                /* the last look found more mapped than the one before */
 	uint64_t seen_mapped;     /* of rss.mapped_bytes, when mappings were last looked through */
