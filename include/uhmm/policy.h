@@ -45,7 +45,7 @@ struct uhmm_policy_stats {
  * @now: the figures of this moment
  *
  * Return: the limit from now on, in bytes; 0 leaves it as it is.
- * Context: the policy's thread: it must not touch memory that may leave, nor allocate; of uhmm it may call uhmm_stats() and
+ * Context: the policy's thread: it must not touch memory that may leave, nor allocate, nor fork; of uhmm it may call uhmm_stats() and
  * uhmm_device_query().
  */
 typedef uint64_t uhmm_policy_round_fn(void *ctx, const struct uhmm_policy_stats *now);
