@@ -8,7 +8,8 @@
  * besides its share. It becomes less as either side writes to it, and nobody says so: so as long as the parent lives the child's
  * page tables are looked at now and then (smaps_rollup).
  *
- * Called in the policy's thread: no malloc, no locale, nothing that may have left. So the share lies in a shared mapping.
+ * run_share_round() and what it calls are in the policy's thread: no malloc, no locale, nothing that may have left. So the share lies
+ * in a shared mapping.
  */
 #include "tools/run_share.h"
 
@@ -28,7 +29,7 @@
 #define LOOK_NS  20000000   /* between looks at what is shared; more where one takes long, or finds nothing new */
 #define LOOK_MAX_NS UINT64_C(1000000000)
 #define LOOK_SHARE 20       /* so many times as long as it takes, at least */
-#define LOOK_CHANGE (UINT64_C(1) << 20)
+#define LOOK_CHANGE (UINT64_C(1) << 20) /* is something new */
 
 static struct run_share *self;
 static pid_t self_pid;

@@ -56,7 +56,7 @@ typedef uint64_t uhmm_policy_round_fn(void *ctx, const struct uhmm_policy_stats 
  * where 512 base pages take 700. */
 #define UHMM_POLICY_HUGE      (1u << 1)
 /* A child of fork(2) will start a policy of its own when uhmm_fork_held() asks for it: it is given what was away piece by piece, no
- * faster than it makes room, so that both stay below their limits. Without fork events it makes no difference. */
+ * faster than it makes room, so that both stay below their limits. Without fork events, and before Linux 6.17, it makes no difference. */
 #define UHMM_POLICY_CHILDREN  (1u << 2)
 
 /* The least limit that is accepted: what uhmm's threads and their buffers take, and room for some blocks. */

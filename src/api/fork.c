@@ -16,7 +16,9 @@
  * clone(2) or _Fork(3) runs no handlers either: with fork events it is served in the same way, but nobody waits until it has
  * all; without, it reads zeros where pages were away.
  *
- * The child has none of our threads. It may open a space of its own.
+ * The child has none of our threads. It may open a space of its own: after it has been given everything - or, where there is a
+ * limit for parent and child (UHMM_POLICY_CHILDREN), before, to make room for what comes (src/fault/pace.h). For that the parent
+ * makes some room before the fork, and a fork in the child waits until all has come.
  */
 #include <errno.h>
 #include <sched.h>

@@ -2,9 +2,10 @@
 /*
  * One thread gives children of fork what they have a right to: what they touch at once, and after a moment everything else,
  * so that they need this process no longer. When nothing of a child's is on a device any more, or it has called exec or
- * ended, its userfaultfd is closed: what it has not got by then is nothing, and the kernel fills it.
+ * ended, its userfaultfd is closed: what it has not got by then is nothing, and the kernel fills it. A child with a limit gets
+ * no more than there is room for (pace.h), and watches itself what it has got (let_go()).
  *
- * The pump reads the messages. A copy answers EAGAIN while an event of the child is unread, and this thread waits for that; it
+ * The pump reads the messages, and fills holes. A copy answers EAGAIN while an event of the child is unread, and this thread waits for that; it
  * could not if it had to read it itself.
  */
 #include "fault/fault.h"

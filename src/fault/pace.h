@@ -42,7 +42,7 @@ struct pace_giver {
 	uint64_t stuck_since_ns;  /* nothing has been given since */
 };
 
-/* Before a fork: no child is being given anything. @room: bytes for now, or PACE_ALL. */
+/* Before a fork: no child is being given anything. @room: bytes that it may be given unasked; PACE_ALL: no bound. */
 void pace_begin(struct pace_giver *g, uint64_t room);
 /* After it: the child has everything, or has ended. */
 void pace_end(struct pace_giver *g);

@@ -32,7 +32,7 @@ static const struct {
 
 static const char *const without_names[NR_WITHOUTS] = { "userfaultfd", "privilege",    "move",          "events",
 							"poison",      "pagemap_scan", "procmap_query", "thp",
-							"fork_event" };
+							"fork_event",  "watches_apart" };
 
 atomic_bool fail_armed;
 static int fail_call;         /* NR_OS_CALLS: any */

@@ -9,7 +9,7 @@
  *                                   CALL "any" counts all of them together, but for move_report: that is no failure of a
  *                                   call but a lie about it. The N-th MOVE is done, and reported as not done
  *   UHMM_TEST_WITHOUT=NAME[,NAME]   the host seems to lack: userfaultfd, privilege, move, events, poison,
- *                                   pagemap_scan, procmap_query, thp, fork_event
+ *                                   pagemap_scan, procmap_query, thp, fork_event, watches_apart
  *
  * Ignored in set-user-ID programs. Not armed, it costs one predictable branch a call.
  */
@@ -27,7 +27,7 @@ enum os_call {
 
 enum os_without {
 	WITHOUT_UFFD, WITHOUT_PRIVILEGE, WITHOUT_MOVE, WITHOUT_EVENTS, WITHOUT_POISON, WITHOUT_PAGEMAP_SCAN,
-	WITHOUT_PROCMAP_QUERY, WITHOUT_THP, WITHOUT_FORK_EVENT,
+	WITHOUT_PROCMAP_QUERY, WITHOUT_THP, WITHOUT_FORK_EVENT, WITHOUT_WATCHES_APART,
 	NR_WITHOUTS,
 };
 

@@ -214,6 +214,8 @@ bool uffd_keeps_apart(const struct uffd *u, uint64_t page)
 	bool apart = false;
 	struct uffd other;
 
+	if (os_without(WITHOUT_WATCHES_APART))
+		return false;
 	if (uffd_try_open(&other, u->user_mode_only ? UFFD_USER_ONLY : UFFD_FULL, UFFD_NO_EVENTS))
 		return false;
 	if (!uffd_register(u, page, page + PAGE_BYTES)) {

@@ -13,11 +13,6 @@
 #define MAKE_ROOM_NS UINT64_C(10000000000) /* then the fork goes on without */
 #define STUCK_BYTES  (UINT64_C(4) << 20)   /* come each time that nothing could leave */
 
-static uint64_t get(const _Atomic uint64_t *n)
-{
-	return atomic_load_explicit(n, memory_order_relaxed);
-}
-
 /* A child's own devices keep what leaves it a second time, and it needs some room to be able to let anything leave. */
 static uint64_t needed_by_child(struct policy *p)
 {
@@ -26,27 +21,27 @@ static uint64_t needed_by_child(struct policy *p)
 	for (unsigned i = 0; i < p->nr_devices; i++)
 		if (!(p->flags & UHMM_POLICY_EMU_APART && strstr(p->device[i]->spec, "emu:")))
 			bytes += device_host_bytes(p->device[i]);
-	return min_u64(bytes, get(&p->limit) / 2);
+	return min_u64(bytes, atomic_load(&p->limit) / 2);
 }
 
 void heirs_spare(struct policy *p)
 {
 	uint64_t until = clock_ns() + MAKE_ROOM_NS;
 
-	atomic_store_explicit(&p->spare, needed_by_child(p), memory_order_relaxed);
+	atomic_store(&p->spare, needed_by_child(p));
 	(void)policy_look_again(p); /* and the marks are where they shall be */
-	while (get(&p->resident) > get(&p->hard) && !atomic_load(&p->hopeless) && !atomic_load(&p->stop) && clock_ns() < until)
+	while (!heirs_room(p) && !atomic_load(&p->hopeless) && !atomic_load(&p->stop) && clock_ns() < until)
 		(void)policy_look_again(p);
 }
 
 void heirs_spare_end(struct policy *p)
 {
-	atomic_store_explicit(&p->spare, 0, memory_order_relaxed);
+	atomic_store(&p->spare, 0);
 }
 
 uint64_t heirs_room(struct policy *p)
 {
-	uint64_t resident = get(&p->resident), hard = get(&p->hard);
+	uint64_t resident = atomic_load(&p->resident), hard = atomic_load(&p->hard);
 
 	return resident < hard ? hard - resident : 0;
 }
@@ -58,8 +53,8 @@ uint64_t heirs_room(struct policy *p)
  */
 void heirs_allow(struct policy *p)
 {
-	uint64_t most = get(&p->limit) - (get(&p->limit) - get(&p->hard)) / 2, resident = get(&p->resident);
-	uint64_t room = resident < most ? most - resident : 0, stuck = get(&p->stuck);
+	uint64_t limit = atomic_load(&p->limit), most = limit - (limit - atomic_load(&p->hard)) / 2;
+	uint64_t resident = atomic_load(&p->resident), stuck = atomic_load(&p->stuck), room = resident < most ? most - resident : 0;
 
 	if (atomic_load(&p->hopeless) && stuck == p->seen_stuck)
 		pace_beat();

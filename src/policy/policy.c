@@ -43,7 +43,7 @@
 #define WAIT_NS         (20 * MS)   /* one sleep at the door */
 #define WAIT_MAX_NS     (10000 * MS)
 #define FULL_NS         (100 * MS)  /* before a full device is asked again */
-#define HOPELESS_NS     (20 * MS)   /* before it is tried again when nothing could leave: its end is not told, such as a child's */
+#define HOPELESS_NS     (20 * MS)   /* before it is tried again when nothing could leave: what ends that is not told */
 #define MERCY_BYTES     (8 * MIB)   /* are let through each time */
 #define POOL_SHARE      16          /* of the limit for recycled THPs */
 #define STEP_MIN        (4 * MIB)   /* leave between two looks */

@@ -145,6 +145,35 @@ static int no_thp(void)
 	return uhmm_close(space);
 }
 
+/* Two userfaultfds of one process in each other's way: children have no limit, and everything at once. */
+static int children_are_given_all(void)
+{
+	const size_t bytes = 112 * MIB;
+	char *mem = map_anon(bytes, true, true);
+	UHMM_OPTS(uhmm_policy_opts, o, .limit_bytes = 64 * MIB, .nr_devices = 1, .devices = &dev,
+		  .flags = UHMM_POLICY_EMU_APART | UHMM_POLICY_HUGE | UHMM_POLICY_CHILDREN);
+	int status;
+	pid_t child;
+
+	if (!FREE_UNMAPS)
+		return 0; /* no policy can be tried under the address sanitizer */
+	MUST(uhmm_open(NULL, &space) == 0);
+	MUST(uhmm_device_open(space, "emu:size=256M", &dev) == 0);
+	MUST(uhmm_policy_start(space, &o) == 0);
+	fill_pattern(mem, bytes, SEED);
+	while (used_bytes() < bytes / 4)
+		sched_yield();
+	child = fork();
+	for (size_t at = 0; !child && at < bytes; at += BLOCK)
+		if (check_pattern_at(mem + at, BLOCK, SEED, at) != -1 || uhmm_fork_held())
+			_exit(1);
+	if (!child)
+		_exit(0);
+	MUST(waitpid(child, &status, 0) == child && !status);
+	MUST(check_pattern(mem, bytes, SEED) == -1);
+	return uhmm_close(space);
+}
+
 /* ---- the hosts ---- */
 
 static const struct host { const char *name, *without; int (*fn)(void); } hosts[] = {
@@ -158,6 +187,7 @@ static const struct host { const char *name, *without; int (*fn)(void); } hosts[
 	{ "no_thp", "thp", works },
 	{ "no_thp_counted", "thp", no_thp },
 	{ "no_poison", "poison", works },
+	{ "no_watches_apart", "watches_apart", children_are_given_all },
 	{ "nothing_that_it_can_do_without", "procmap_query,thp,poison", works },
 	{ "nothing_but_user_mode", "privilege,procmap_query,thp,poison", works_for_user_touches },
 	{ "everything", "", works },

@@ -98,6 +98,7 @@ static const char *const names[NR_WITHOUTS] = {
 	[WITHOUT_UFFD] = "userfaultfd", [WITHOUT_PRIVILEGE] = "privilege", [WITHOUT_MOVE] = "move",
 	[WITHOUT_EVENTS] = "events", [WITHOUT_POISON] = "poison", [WITHOUT_PAGEMAP_SCAN] = "pagemap_scan",
 	[WITHOUT_PROCMAP_QUERY] = "procmap_query", [WITHOUT_THP] = "thp", [WITHOUT_FORK_EVENT] = "fork_event",
+	[WITHOUT_WATCHES_APART] = "watches_apart",
 };
 
 static void one_thing_is_lacking(void **state)
