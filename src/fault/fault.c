@@ -38,8 +38,9 @@ static bool may_be_anothers(struct space *sp, const struct uffd_message *msg)
 }
 
 /* Fills one page of a claim and ends the claim, inside the gate. Return: the outcome of the filling. */
-static int fill_page(struct space *sp, struct claim *c, const struct uffd_message *msg)
+static int fill_page(struct reader *rd, struct claim *c, const struct uffd_message *msg)
 {
+	struct space *sp = c->sp;
 	unsigned i = page_in_block(msg->start);
 	uint64_t block = c->addr, at = block + i * PAGE_BYTES, done;
 	struct pageset dead;
@@ -67,6 +68,7 @@ static int fill_page(struct space *sp, struct claim *c, const struct uffd_messag
 	if (claim_end_system(c, &c->mine, true))
 		claim_wake(c);
 	claim_leave(c);
+	mover_served(&rd->mover);
 	uffd_wake(&sp->uffd, at, PAGE_BYTES); /* not before the end of the claim: claim.h */
 	return r;
 }
@@ -149,7 +151,7 @@ static void fill(struct reader *rd, struct entry_slot *b, const struct uffd_mess
 		space_arrived(sp, msg->start, PAGES_PER_BLOCK);
 		return;
 	}
-	r = fill_page(sp, &c, msg);
+	r = fill_page(rd, &c, msg);
 	space_arrived(sp, msg->start, 1);
 	counter_add(r == UFFD_E_EXISTS ? &sp->counters.fault_stale : &sp->counters.fault_zero, 1);
 	if (r < 0 || r == UFFD_E_REFUSED)

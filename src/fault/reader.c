@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The threads that read messages. They wait in epoll, each with a descriptor of its own and EPOLLEXCLUSIVE, so that a
- * message wakes one of them; the order in which they were added is the order in which they are tried.
+ * message wakes one of them; the order in which they were added is the order in which they are tried (line.c).
  *
  * The last one is the pump. It gets a message only when all others are busy - perhaps with a device that takes a second -
  * and it never gets busy itself: events it applies, faults it hands to the others through a pipe. So whoever unmaps
@@ -25,8 +25,7 @@
 #include "base/log.h"
 #include "fault/fault.h"
 
-/* What an epoll entry says; beyond these it is the address of a child, of which the pump reads. */
-enum source { FROM_UFFD, FROM_HANDED, FROM_STOP, FROM_TICK, NR_SOURCES };
+#define MAX_IN_A_ROW 16 /* touches, before anything else is looked for */
 
 static void count_event(struct counters *n, enum uffd_kind kind)
 {
@@ -93,8 +92,10 @@ int faults_read(struct faults *f, const struct uffd *u, struct uffd_message *ret
 	return r;
 }
 
-/* Return: there was a fault, in @ret. */
-static bool read_message(struct reader *rd, struct uffd_message *ret)
+enum got { GOT_NOTHING, GOT_EVENT, GOT_FAULT };
+
+/* A fault is in @ret. */
+static enum got read_message(struct reader *rd, struct uffd_message *ret)
 {
 	struct space *sp = rd->faults->m->sp;
 	int r;
@@ -109,7 +110,10 @@ static bool read_message(struct reader *rd, struct uffd_message *ret)
 	gate_leave(&sp->gate, GATE_EVENTS);
 	if (r < 0)
 		log_say(UHMM_LOG_ERROR, "the userfaultfd cannot be read: %s", strerrordesc_np(-r));
-	return r > 0 && ret->kind == UFFD_FAULT;
+	if (r <= 0)
+		return GOT_NOTHING;
+	atomic_store_explicit(&rd->reads, atomic_load_explicit(&rd->reads, memory_order_relaxed) + 1, memory_order_relaxed);
+	return ret->kind == UFFD_FAULT ? GOT_FAULT : GOT_EVENT;
 }
 
 /* A full pipe means thousands of waiting threads: this one is woken and asks again. */
@@ -119,20 +123,67 @@ static void hand_over(struct faults *f, const struct uffd_message *msg)
 		uffd_wake(&f->m->sp->uffd, msg->start, PAGE_BYTES);
 }
 
-static void serve(struct reader *rd, enum source from)
+/* Who reads it serves it, but for the pump. */
+static void take(struct reader *rd, const struct uffd_message *msg)
 {
-	struct faults *f = rd->faults;
+	if (rd->pump) {
+		hand_over(rd->faults, msg);
+		return;
+	}
+	atomic_store_explicit(&rd->mover.serving, true, memory_order_relaxed);
+	fault_handle(rd, msg);
+	mover_served(&rd->mover);
+}
+
+/* Who lets others doze looks once more before it waits, and they for it. */
+static void serve_on(struct reader *rd)
+{
 	struct uffd_message msg;
 
-	if (from == FROM_HANDED) {
-		if (read(f->handed[0], &msg, sizeof(msg)) == sizeof(msg))
-			fault_handle(rd, &msg);
-	} else if (read_message(rd, &msg)) {
-		if (rd->pump)
-			hand_over(f, &msg);
-		else
-			fault_handle(rd, &msg);
+	for (unsigned n = 0; n < MAX_IN_A_ROW && line_has_dozers(rd->faults); n++) {
+		if (read_message(rd, &msg) != GOT_FAULT)
+			return;
+		take(rd, &msg);
 	}
+}
+
+static void woken(struct reader *rd)
+{
+	bool another = line_another_comes(rd);
+	struct uffd_message msg;
+	enum got got = read_message(rd, &msg);
+
+	line_was_woken(rd, got == GOT_EVENT || (got == GOT_FAULT && !another));
+	if (got != GOT_FAULT)
+		return;
+	take(rd, &msg);
+	if (!rd->pump)
+		serve_on(rd);
+}
+
+/* Whatever else comes. */
+static void look_up(struct reader *rd)
+{
+	struct uffd_message msg;
+	enum got got;
+
+	if (!line_is_missed(rd))
+		return;
+	got = read_message(rd, &msg);
+	if (got != GOT_NOTHING)
+		line_was_missed(rd);
+	if (got == GOT_FAULT)
+		take(rd, &msg);
+}
+
+static void serve(struct reader *rd, enum source from)
+{
+	struct uffd_message msg;
+
+	if (from == FROM_UFFD)
+		woken(rd);
+	else if (read(rd->faults->handed[0], &msg, sizeof(msg)) == sizeof(msg))
+		take(rd, &msg);
 }
 
 static void *reader_loop(void *arg)
@@ -143,10 +194,15 @@ static void *reader_loop(void *arg)
 		atomic_store(&rd->faults->tid, gettid());
 	for (;;) {
 		struct epoll_event ev;
-		int n = epoll_wait(rd->epoll, &ev, 1, -1);
+		int n;
 
+		atomic_store_explicit(&rd->waits, true, memory_order_relaxed);
+		n = epoll_wait(rd->epoll, &ev, 1, reader_dozes(rd) ? DOZE_MS : -1);
+		atomic_store_explicit(&rd->waits, false, memory_order_relaxed);
 		if (n < 0 && errno != EINTR)
 			log_say(UHMM_LOG_ERROR, "a fault thread cannot wait: %s", strerrordesc_np(errno));
+		if (reader_dozes(rd))
+			look_up(rd);
 		if (n <= 0)
 			continue;
 		if (ev.data.u64 == FROM_STOP)
@@ -160,44 +216,56 @@ static void *reader_loop(void *arg)
 	}
 }
 
-static int watch(struct reader *rd, int fd, enum source from, unsigned flags)
-{
-	struct epoll_event ev = { .events = EPOLLIN | flags, .data.u64 = from };
-
-	return epoll_ctl(rd->epoll, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
-}
-
-static int reader_start(struct reader *rd, struct faults *f, bool pump)
+static int reader_init(struct reader *rd, struct faults *f, bool pump)
 {
 	int r;
 
 	rd->faults = f;
 	rd->pump = pump;
+	doze_init(&rd->doze);
 	rd->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (rd->epoll < 0)
 		return -errno;
-	r = watch(rd, f->m->sp->uffd.fd, FROM_UFFD, EPOLLEXCLUSIVE);
+	r = line_up(rd);
 	if (!r && !pump)
-		r = watch(rd, f->handed[0], FROM_HANDED, EPOLLEXCLUSIVE);
+		r = reader_watch(rd, f->handed[0], FROM_HANDED, EPOLLEXCLUSIVE);
 	if (!r)
-		r = watch(rd, f->stop, FROM_STOP, 0);
+		r = reader_watch(rd, f->stop, FROM_STOP, 0);
 	if (!r)
 		r = mover_init(&rd->mover, f->m);
-	if (!r) {
-		r = thread_start(&rd->thread, pump ? "uhmm-pump" : "uhmm-fault", reader_loop, rd);
-		if (r)
-			mover_fini(&rd->mover);
-	}
 	if (r)
 		close(rd->epoll);
 	return r;
 }
 
-static void reader_stop(struct reader *rd)
+static void reader_fini(struct reader *rd)
 {
-	thread_join(&rd->thread);
+	if (rd->runs)
+		thread_join(&rd->thread);
+	rd->runs = false;
 	mover_fini(&rd->mover);
 	close(rd->epoll);
+}
+
+/* The pump lines up last, and so is asked last. */
+static int start_readers(struct faults *f, unsigned nr)
+{
+	int r = 0;
+
+	atomic_store(&f->nr_awake, nr);
+	while (!r && f->nr_readers < nr + 1) {
+		r = reader_init(&f->reader[f->nr_readers], f, f->nr_readers == nr);
+		if (!r)
+			f->nr_readers++;
+	}
+	/* they look at each other, so all are there before the first one runs */
+	for (unsigned i = 0; !r && i < f->nr_readers; i++) {
+		struct reader *rd = &f->reader[i];
+
+		r = thread_start(&rd->thread, rd->pump ? "uhmm-pump" : "uhmm-fault", reader_loop, rd);
+		rd->runs = !r;
+	}
+	return r;
 }
 
 int faults_init(struct faults *f, struct migrator *m, unsigned nr_readers)
@@ -212,18 +280,14 @@ int faults_init(struct faults *f, struct migrator *m, unsigned nr_readers)
 	f->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (f->stop < 0 || pipe2(f->handed, O_CLOEXEC | O_NONBLOCK))
 		r = -errno;
-	/* the pump is added last, and so is asked last */
-	while (!r && f->nr_readers < nr_readers + 1) {
-		r = reader_start(&f->reader[f->nr_readers], f, f->nr_readers == nr_readers);
-		if (!r)
-			f->nr_readers++;
-	}
+	if (!r)
+		r = start_readers(f, nr_readers);
 	if (!r) {
 		f->pump = &f->reader[nr_readers];
 		r = children_init(&f->children, f);
 	}
 	if (!r && f->children.tick >= 0)
-		r = watch(f->pump, f->children.tick, FROM_TICK, 0);
+		r = reader_watch(f->pump, f->children.tick, FROM_TICK, 0);
 	if (r)
 		faults_fini(f);
 	return r;
@@ -237,7 +301,7 @@ void faults_fini(struct faults *f)
 	if (f->stop >= 0 && write(f->stop, &one, sizeof(one)) < 0)
 		log_say(UHMM_LOG_ERROR, "the fault threads cannot be told to end: %s", strerrordesc_np(errno));
 	for (unsigned i = 0; i < f->nr_readers; i++)
-		reader_stop(&f->reader[i]);
+		reader_fini(&f->reader[i]);
 	f->nr_readers = 0;
 	atomic_store(&f->tid, 0);
 	if (f->stop >= 0)

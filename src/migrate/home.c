@@ -82,6 +82,7 @@ static int home_whole(struct mover *mv, struct claim *c, struct device *dev, uin
 	}
 	arrived = install_home(c, &pageset_all, slot, true, &left);
 	r = home_settle(mv, c, dev, &pageset_all, &left, false, moved);
+	mover_served(mv);
 	claim_wake(c);
 	/* it did not stay huge if a page table was in the way; then one has been left in the slot, too */
 	if (arrived && is_huge(mv->m->sp, c->addr)) {
@@ -110,6 +111,7 @@ static int home_pages(struct mover *mv, struct claim *c, struct device *dev, uin
 	}
 	(void)install_home(c, &pages, (uintptr_t)mv->bounce, false, &left);
 	r = home_settle(mv, c, dev, &pages, &left, true, moved);
+	mover_served(mv);
 	claim_wake_pages(c, &pages);
 	return r;
 }

@@ -113,7 +113,14 @@ struct mover {
 	struct uhmm_seg *segs;    /* 512 */
 	struct folios folios;     /* for home, and for what moves on: where it comes from */
 	struct folios onward;     /* where it goes */
+	atomic_bool serving;      /* a toucher waits for what it does; relaxed: false before he is woken */
 };
+
+/* Who waited for it is about to be woken. */
+static inline void mover_served(struct mover *mv)
+{
+	atomic_store_explicit(&mv->serving, false, memory_order_relaxed);
+}
 
 /* Addresses in pages that must not leave, because the kernel writes there when a thread ends (os/tasks.h). */
 #define MAX_CONTROL_WORDS 8192

@@ -161,9 +161,12 @@ static void access_own(struct mover *mv, void *arg)
 static struct view *view_of(struct mirror *mi, unsigned index)
 {
 	struct view *v = atomic_load(&mi->view[index]), *none = NULL;
+	unsigned end = atomic_load(&mi->end);
 
 	if (v)
 		return v;
+	while (end < index + 1 && !atomic_compare_exchange_weak(&mi->end, &end, index + 1))
+		;
 	v = map_own(sizeof(*v), 0);
 	if (!v)
 		return NULL;

@@ -10,7 +10,7 @@ static void changed(void *ctx, uint64_t start, uint64_t end, unsigned owner)
 {
 	struct mirror *mi = ctx;
 
-	for (unsigned i = 1; i < MAX_DEVICES; i++) {
+	for (unsigned i = 1, nr = atomic_load(&mi->end); i < nr; i++) {
 		struct view *v = atomic_load_explicit(&mi->view[i], memory_order_acquire);
 
 		if (v && i != owner)
@@ -31,7 +31,7 @@ void mirror_init(struct mirror *mi, struct migrator *m, struct jobs *jobs)
 void mirror_fini(struct mirror *mi)
 {
 	mi->m->sp->changed = NULL;
-	for (unsigned i = 1; i < MAX_DEVICES; i++) {
+	for (unsigned i = 1; i < mi->end; i++) {
 		struct view *v = mi->view[i];
 
 		if (!v)

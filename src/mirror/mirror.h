@@ -25,6 +25,7 @@ struct mirror {
 
 	/* atomic: by device index; NULL: the device has never looked */
 	struct view *_Atomic view[MAX_DEVICES];
+	_Atomic unsigned end; /* from here on all are NULL: raised before one of them is set */
 	/* atomic: by device index: index of the companion, 0 for none */
 	_Atomic uint8_t companion[MAX_DEVICES];
 };

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -332,6 +333,13 @@ void uffd_wake(const struct uffd *u, uint64_t start, uint64_t len)
 
 	/* it can only fail for a bad range, and then nobody waits there */
 	(void)ioctl(u->fd, UFFDIO_WAKE, &arg);
+}
+
+bool uffd_has_message(const struct uffd *u)
+{
+	struct pollfd fd = { .fd = u->fd, .events = POLLIN };
+
+	return poll(&fd, 1, 0) > 0;
 }
 
 int uffd_read(const struct uffd *u, struct uffd_message *ret)

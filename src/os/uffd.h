@@ -103,6 +103,9 @@ struct uffd_message {
 	uint64_t seq;         /* FAULT: for the reader's use */
 };
 
+/* Does a message wait to be read? */
+bool uffd_has_message(const struct uffd *u);
+
 /* One message. Return: 1 when there was one, 0 when none waits, -errno. Never blocks. Reading an event lets its causer
  * go on. -EMFILE: a FORK for which there is no descriptor; it stays, and everything with it, until there is one. */
 int uffd_read(const struct uffd *u, struct uffd_message *ret);
