@@ -207,9 +207,8 @@ static void come_home(struct reader *rd, const struct uffd_message *msg, struct 
 	bool cut = space_reach(sp, msg->start, &first, &end);
 	int r = HOME_NOTHING;
 
-	/* a recycled THP is memory that the process holds already */
-	if (end - first < PAGES_PER_BLOCK || !staging_pool_bytes(&rd->faults->m->staging))
-		space_admit(sp, (end - first) * PAGE_BYTES);
+	/* smaller folios come into memory of their own, also when they are all of the block */
+	space_admit(sp, (end - first) * PAGE_BYTES, entry_order(e) == BLOCK_ORDER && end - first == PAGES_PER_BLOCK);
 	if (cut)
 		r = home_block(&rd->mover, block, first, end, dev, moved);
 	/* nobody has said how much; or it lies elsewhere by now; or it shall not fail because of its neighbours */
@@ -263,7 +262,7 @@ void fault_handle(struct reader *rd, const struct uffd_message *msg)
 		return;
 	default:
 		huge = s == b && (entry_has(e, ENTRY_HUGE) || space_wants_huge(sp, block_down(msg->start)));
-		space_admit(sp, huge ? BLOCK_BYTES : PAGE_BYTES);
+		space_admit(sp, huge ? BLOCK_BYTES : PAGE_BYTES, huge);
 		fill(rd, b, msg, e);
 	}
 	hist_add(&sp->counters.fault_ns, clock_ns() - began);

@@ -80,19 +80,19 @@ bool policy_take_room(struct policy *p, uint64_t bytes)
 	return take(&p->room, bytes);
 }
 
-static bool may_grow(struct policy *p, uint64_t bytes)
+/* A recycled THP is memory that the process holds already. */
+static bool may_grow(struct policy *p, uint64_t bytes, bool thp)
 {
-	/* a recycled THP will be taken: the process holds it already */
-	return policy_take_room(p, bytes) || (bytes == BLOCK_BYTES && staging_pool_bytes(&p->m->staging));
+	return (thp && staging_pool_bytes(&p->m->staging)) || policy_take_room(p, bytes);
 }
 
-static void admit(void *ctx, uint64_t bytes)
+static void admit(void *ctx, uint64_t bytes, bool thp)
 {
 	struct policy *p = ctx;
 	uint64_t began;
 	uint32_t seen = atomic_load(&p->looked);
 
-	if (may_grow(p, bytes) || atomic_load(&p->stop) || atomic_load(&p->touching))
+	if (may_grow(p, bytes, thp) || atomic_load(&p->stop) || atomic_load(&p->touching))
 		return;
 	began = clock_ns();
 	add(&p->waits, 1);
@@ -101,7 +101,7 @@ static void admit(void *ctx, uint64_t bytes)
 		ring(&p->bell);
 		thread_wait_for(&p->looked, seen, WAIT_NS);
 		seen = atomic_load(&p->looked);
-		if (may_grow(p, bytes) || atomic_load(&p->stop) || atomic_load(&p->touching))
+		if (may_grow(p, bytes, thp) || atomic_load(&p->stop) || atomic_load(&p->touching))
 			break;
 		if ((atomic_load(&p->hopeless) && take(&p->mercy, bytes)) || clock_ns() - began > WAIT_MAX_NS) {
 			add(&p->over, 1);

@@ -90,8 +90,9 @@ struct space {
  * Context of both: fault thread, no lock held, outside the gate. A space_policy lives as long as the space.
  */
 struct space_policy {
-	/* Memory is about to be taken for a page of the program. May wait for other threads to make room, not for ever. */
-	void (*admit)(void *ctx, uint64_t bytes);
+	/* Memory is about to be taken for a page of the program; @thp: as one THP, for which a recycled one does. May wait for other
+	 * threads to make room, not for ever. */
+	void (*admit)(void *ctx, uint64_t bytes, bool thp);
 	/* Shall a block of nothing be filled as one THP? Its own advice says no more than that it may. */
 	bool (*wants_huge)(void *ctx, uint64_t block);
 	/* The page at @addr is on a device and has been touched: pages [*ret_first, *ret_end) of its block come home with it. */
@@ -103,12 +104,12 @@ struct space_policy {
 	void *ctx;
 };
 
-static inline void space_admit(struct space *sp, uint64_t bytes)
+static inline void space_admit(struct space *sp, uint64_t bytes, bool thp)
 {
 	const struct space_policy *p = atomic_load_explicit(&sp->policy, memory_order_acquire);
 
 	if (p)
-		p->admit(p->ctx, bytes);
+		p->admit(p->ctx, bytes, thp);
 }
 
 static inline bool space_wants_huge(struct space *sp, uint64_t block)

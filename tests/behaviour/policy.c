@@ -77,6 +77,29 @@ static void growth_waits_for_room(void **state)
 	assert_int_equal(uhmm_device_close(slow), 0);
 }
 
+/* They come into new memory, whatever THPs there are to recycle. */
+static void small_folios_that_come_home_wait_for_room(void **state)
+{
+	struct uhmm_device *slow = open_device("emu:size=256M,latency=50ms"), *both[] = { slow, dev };
+	UHMM_OPTS(uhmm_policy_opts, o, .limit_bytes = LIMIT, .devices = both, .nr_devices = 2, .flags = UHMM_POLICY_EMU_APART);
+	char *mem = map_anon(LARGE, true, false), *thps = map_anon(8 * MIB, true, true);
+
+	(void)state;
+	fill_pattern(mem, LARGE, 2);
+	fill_pattern(thps, 8 * MIB, 3);
+	assert_int_equal(uhmm_to_device(space, mem, LARGE, dev, 0, NULL), 0);
+	assert_int_equal(uhmm_to_device(space, thps, 8 * MIB, dev, 0, NULL), 0);
+	assert_int_equal(uhmm_policy_start(space, &o), 0);
+	eventually(policy().rounds > 1);
+	assert_pattern(mem, LARGE, 2); /* comes faster than it can leave again */
+	assert_true(policy().resident_max_bytes < LIMIT + 2 * SLACK); /* what is on its way to emu counts twice */
+	assert_pattern(thps, 8 * MIB, 3);
+	unmap_anon(mem, LARGE);
+	unmap_anon(thps, 8 * MIB);
+	assert_int_equal(uhmm_policy_stop(space), 0);
+	assert_int_equal(uhmm_device_close(slow), 0);
+}
+
 /* A heap that is reserved as a whole, and becomes accessible piece by piece, as a JVM's. Nothing leaves as fast as it is filled. */
 static void what_was_only_reserved_waits_too(void **state)
 {
@@ -365,6 +388,7 @@ int main(void)
 		cmocka_unit_test(growth_waits_for_room),
 		cmocka_unit_test(what_was_written_first_leaves_first),
 		cmocka_unit_test(what_is_touched_while_it_leaves_comes_back),
+		cmocka_unit_test(small_folios_that_come_home_wait_for_room),
 		cmocka_unit_test(what_was_only_reserved_waits_too),
 		cmocka_unit_test(zeros_cost_nothing),
 		cmocka_unit_test(threads_together_stay_below),

@@ -137,6 +137,8 @@ static void a_touch_of_a_base_page_brings_that_page(void **state)
 
 static struct {
 	unsigned first, end, arrived, met;
+	uint64_t admitted;
+	bool thp;
 } said;
 
 static void say_reach(void *ctx, uint64_t addr, unsigned *ret_first, unsigned *ret_end)
@@ -147,10 +149,11 @@ static void say_reach(void *ctx, uint64_t addr, unsigned *ret_first, unsigned *r
 	*ret_end = said.end;
 }
 
-static void say_nothing(void *ctx, uint64_t bytes)
+static void hear_admit(void *ctx, uint64_t bytes, bool thp)
 {
 	(void)ctx;
-	(void)bytes;
+	said.admitted = bytes;
+	said.thp = thp;
 }
 
 static bool not_huge(void *ctx, uint64_t addr)
@@ -174,7 +177,7 @@ static void hear_arrived(void *ctx, uint64_t addr, unsigned pages)
 	said.arrived += pages;
 }
 
-static const struct space_policy sayer = { .admit = say_nothing, .wants_huge = not_huge, .reach = say_reach, .met = hear_met,
+static const struct space_policy sayer = { .admit = hear_admit, .wants_huge = not_huge, .reach = say_reach, .met = hear_met,
 					   .arrived = hear_arrived };
 
 /* Page 17 of block 1 is touched, and what is said is [first, end). */
@@ -203,6 +206,30 @@ static void a_touch_brings_what_is_said_and_cuts_the_folio(void **state)
 	assert_int_equal(used(), BLOCK_BYTES - 4 * PAGE_BYTES);
 	assert_int_equal(said.arrived, 4);
 	assert_int_equal(nr_handled, 1);
+	assert_int_equal(said.admitted, 4 * PAGE_BYTES);
+	assert_false(said.thp);
+}
+
+/* For a THP a recycled one does; for as much memory in pages none does. */
+static void what_comes_as_one_folio_is_a_thp(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	touch_with(0, PAGES_PER_BLOCK);
+	assert_int_equal(said.admitted, BLOCK_BYTES);
+	assert_true(said.thp);
+}
+
+static void a_block_of_small_folios_is_no_thp(void **state)
+{
+	(void)state;
+	fill(1, 0, PAGES_PER_BLOCK);
+	to_device(1, 0, PAGES_PER_BLOCK);
+	touch_with(0, PAGES_PER_BLOCK);
+	assert_true(at_home(1, 0, PAGES_PER_BLOCK));
+	assert_int_equal(said.admitted, BLOCK_BYTES);
+	assert_false(said.thp);
 }
 
 static void a_touch_brings_what_is_said_of_many_folios(void **state)
@@ -373,6 +400,8 @@ int main(void)
 		HUGE_READER(a_touch_brings_a_thp_home),
 		SMALL_READER(a_touch_of_a_base_page_brings_that_page),
 		HUGE_READER(a_touch_brings_what_is_said_and_cuts_the_folio),
+		HUGE_READER(what_comes_as_one_folio_is_a_thp),
+		SMALL_READER(a_block_of_small_folios_is_no_thp),
 		SMALL_READER(a_touch_brings_what_is_said_of_many_folios),
 		SMALL_READER(a_touch_does_not_fail_because_of_its_neighbours),
 		SMALL_READER(a_touch_of_what_is_on_its_way_is_heard),
