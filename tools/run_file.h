@@ -42,6 +42,7 @@ struct run_slot {
 	_Atomic uint64_t now_ns;      /* of the monotonic clock, when the figures were written */
 	_Atomic uint64_t began_ns;    /* when the policy began */
 	_Atomic uint64_t limit, resident, resident_max;
+	_Atomic uint64_t parent, shared; /* of a child of fork: its parent, and the bytes that both hold; the parent's, who tells of them */
 	_Atomic uint64_t evicted, zero, came_home, onward, ahead, returned; /* bytes */
 	_Atomic uint64_t faults, fault_ns_p50, fault_ns_p99, fault_ns_max, lost;
 	_Atomic uint64_t waits, wait_ns, over, stuck, full, laps;

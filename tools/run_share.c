@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The limit is for all processes of a run together. Each tells what it holds, and reads what the others do: while there is room left,
- * each may take an equal part of it; when there is none, each gets the same share of what it holds. So nobody waits for anybody, and
- * a moment later all see the same sum.
+ * The limit is for all processes of a run together. Each tells what it holds, and reads what the others do, and all divide by the same
+ * rule (run_divide.h). So nobody waits for anybody, and a moment later all see the same sum.
  *
  * What a child of fork shares with its parent is in memory once, and cannot leave: the parent tells of it, and the child may hold it
  * besides its share. It becomes less as either side writes to it, and nobody says so: so as long as the parent lives the child's
@@ -22,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tools/run_divide.h"
 #include "tools/run_report.h"
 
 #define CHECK_NS 1000000000 /* between looks for processes that have died without a word */
@@ -83,6 +83,7 @@ struct run_share *run_share_make(struct run_file *file, pid_t parent)
 		return NULL;
 	}
 	run_put(&s->slot->began_ns, now_ns());
+	run_put(&s->slot->parent, (uint64_t)s->parent);
 	self_pid = getpid();
 	self = s;
 	return s;
@@ -159,6 +160,7 @@ uint64_t run_share_tell(struct run_share *s)
 	uint64_t shared, bytes = own_bytes(s, private_bytes(s->statm), &shared);
 
 	run_put(&s->slot->resident, bytes);
+	run_put(&s->slot->shared, shared);
 	if (bytes > run_get(&s->slot->resident_max))
 		run_put(&s->slot->resident_max, bytes);
 	run_put(&s->slot->now_ns, now_ns());
@@ -170,6 +172,7 @@ static void tell_policy(struct run_share *s, const struct uhmm_policy_stats *now
 	struct run_slot *slot = s->slot;
 
 	run_put(&slot->resident, own);
+	run_put(&slot->shared, now->resident_bytes - own);
 	/* what the policy has seen between two of these is known only where nothing was ever the parent's */
 	own = s->parent ? own : now->resident_max_bytes;
 	if (own > run_get(&slot->resident_max))
@@ -223,23 +226,39 @@ static void check_others(struct run_share *s)
 			run_slot_clear(&s->file->slot[i]);
 }
 
-static uint64_t share_of(struct run_share *s, uint64_t mine)
+/* What the process in slot @s shares with the child that shares most with it. */
+static uint64_t pinned(const struct run_file *f, const struct run_slot *s)
 {
-	uint64_t sum = mine, managed = 1, limit = s->file->limit, share;
+	uint64_t most = 0, pid = (uint64_t)atomic_load_explicit(&s->pid, memory_order_relaxed);
 
 	for (unsigned i = 0; i < RUN_SLOTS; i++) {
-		struct run_slot *other = &s->file->slot[i];
+		const struct run_slot *child = &f->slot[i];
 
-		if (other == s->slot || !atomic_load_explicit(&other->pid, memory_order_relaxed))
-			continue;
-		sum += run_get(&other->resident);
-		managed += run_get(&other->managed) == 1;
+		if (run_get(&child->parent) == pid && atomic_load_explicit(&child->pid, memory_order_relaxed) && run_get(&child->shared) > most)
+			most = run_get(&child->shared);
 	}
-	if (sum <= limit)
-		share = mine + (limit - sum) / managed;
-	else
-		share = (uint64_t)((double)limit * (double)mine / (double)sum);
-	return share < UHMM_POLICY_LIMIT_MIN ? UHMM_POLICY_LIMIT_MIN : share;
+	return most;
+}
+
+static uint64_t share_of(struct run_share *s, uint64_t held)
+{
+	struct run_part part[RUN_SLOTS];
+	unsigned nr = 0, mine = 0;
+
+	for (unsigned i = 0; i < RUN_SLOTS; i++) {
+		const struct run_slot *slot = &s->file->slot[i];
+
+		if (!atomic_load_explicit(&slot->pid, memory_order_relaxed))
+			continue;
+		part[nr] = (struct run_part){ run_get(&slot->resident), pinned(s->file, slot), run_get(&slot->managed) == 1 };
+		if (slot == s->slot) {
+			part[nr].held = held;
+			part[nr].managed = true;
+			mine = nr;
+		}
+		nr++;
+	}
+	return run_divide(s->file->limit, part, nr, mine, UHMM_POLICY_LIMIT_MIN);
 }
 
 uint64_t run_share_round(void *ctx, const struct uhmm_policy_stats *now)

@@ -26,12 +26,14 @@ static uint64_t needed_by_child(struct policy *p)
 
 void heirs_spare(struct policy *p)
 {
-	uint64_t until = clock_ns() + MAKE_ROOM_NS;
+	uint64_t until = clock_ns() + MAKE_ROOM_NS, stuck = atomic_load(&p->stuck);
 
 	atomic_store(&p->spare, needed_by_child(p));
+	atomic_fetch_add(&p->nr_waiting, 1); /* it is tried at once, though nothing could leave before */
 	(void)policy_look_again(p); /* and the marks are where they shall be */
-	while (!heirs_room(p) && !atomic_load(&p->hopeless) && !atomic_load(&p->stop) && clock_ns() < until)
+	while (!heirs_room(p) && atomic_load(&p->stuck) == stuck && !atomic_load(&p->stop) && clock_ns() < until)
 		(void)policy_look_again(p);
+	atomic_fetch_sub(&p->nr_waiting, 1);
 }
 
 void heirs_spare_end(struct policy *p)

@@ -29,6 +29,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "fault/pace.h"
 #include "os/tasks.h"
 #include "space/vma.h"
 
@@ -44,6 +45,7 @@
 #define WAIT_MAX_NS     (10000 * MS)
 #define FULL_NS         (100 * MS)  /* before a full device is asked again */
 #define HOPELESS_NS     (20 * MS)   /* before it is tried again when nothing could leave: what ends that is not told */
+#define HOPELESS_SHARE  4           /* or so many times as long as it took, where nobody waits: a try looks at all page tables */
 #define MERCY_BYTES     (8 * MIB)   /* are let through each time */
 #define POOL_SHARE      16          /* of the limit for recycled THPs */
 #define STEP_MIN        (4 * MIB)   /* leave between two looks */
@@ -320,21 +322,43 @@ uint64_t policy_look_again(struct policy *p)
 	return get(&p->resident);
 }
 
-/* Return: false when nothing would leave. */
-static bool make_room(struct policy *p)
+/* Return: false when nothing would leave. @ret_ns: how long it took to find that out. */
+static bool make_room(struct policy *p, uint64_t *ret_ns)
 {
-	uint64_t resident = get(&p->resident);
+	uint64_t resident = get(&p->resident), began = clock_ns();
 	unsigned in_vain = 0;
 
 	while (!atomic_load(&p->stop) && resident > get(&p->low) && in_vain < 3) {
 		uint64_t want = min_u64(max_u64(resident - get(&p->low), STEP_MIN), STEP_MAX);
 
 		in_vain = step(p, want) ? 0 : in_vain + 1;
-		if (!in_vain)
+		if (!in_vain) {
 			atomic_store(&p->hopeless, false);
+			began = clock_ns();
+		}
 		resident = policy_look_again(p);
 	}
+	*ret_ns = clock_ns() - began;
 	return in_vain < 3;
+}
+
+/*
+ * Nothing could leave. Who waits, at the door or for a parent's pages, need not wait for long; and what comes without asking - a write
+ * to what is shared since a fork makes a copy - may leave.
+ */
+static void despair(struct policy *p, uint64_t took_ns)
+{
+	uint64_t held = get(&p->resident);
+
+	add(&p->stuck, 1);
+	atomic_store(&p->mercy, MERCY_BYTES);
+	atomic_store(&p->hopeless, true);
+	ring(&p->looked);
+	for (uint64_t slept = 0; (!slept || slept < HOPELESS_SHARE * took_ns) && !atomic_load(&p->stop); slept += HOPELESS_NS) {
+		if (slept && (atomic_load(&p->nr_waiting) || pace_is_held() || get(&p->resident) > held + MIB))
+			break;
+		thread_wait_for(&p->never, 0, HOPELESS_NS);
+	}
 }
 
 static void *make_rooms(void *arg)
@@ -343,16 +367,12 @@ static void *make_rooms(void *arg)
 
 	while (!atomic_load(&p->stop)) {
 		uint32_t asked = atomic_load(&p->short_of);
+		uint64_t took_ns;
 
-		if (!make_room(p)) {
-			add(&p->stuck, 1);
-			atomic_store(&p->mercy, MERCY_BYTES);
-			atomic_store(&p->hopeless, true);
-			ring(&p->looked);
-			thread_wait_for(&p->never, 0, HOPELESS_NS);
-		} else if (get(&p->resident) <= get(&p->high) && !atomic_load(&p->stop)) {
+		if (!make_room(p, &took_ns))
+			despair(p, took_ns);
+		else if (get(&p->resident) <= get(&p->high) && !atomic_load(&p->stop))
 			thread_wait(&p->short_of, asked);
-		}
 	}
 	return NULL;
 }
