@@ -9,7 +9,7 @@
  * watcher look after each step. They are two threads because a step may take as long as a device does, and a program that maps new
  * memory meanwhile must be found out.
  *
- * What fault threads ask about pages that are away is in touch.c; what moves on between several devices, in tiers.c; what is done
+ * The evictor is in room.c. What fault threads ask about pages that are away is in touch.c; what moves on between several devices, in tiers.c; what is done
  * for a child of fork, in heirs.c.
  *
  * No lock is taken: who waits holds nothing, and what he waits for needs workers and the pump only, never another fault
@@ -22,19 +22,15 @@
 #include "policy/policy.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <string.h>
 #include <sys/auxv.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "fault/pace.h"
 #include "os/tasks.h"
+#include "policy/figures.h"
 #include "space/vma.h"
-
-#define MS UINT64_C(1000000)
-#define MIB (UINT64_C(1) << 20)
 
 #define GROWTH_BYTES_NS 8           /* clearing and filling memory: what two CPUs reach at most */
 #define LOOK_MIN_NS     (1 * MS)
@@ -43,29 +39,7 @@
 #define LOOK_SHARE      10          /* the watcher sleeps so many times as long as it looks */
 #define WAIT_NS         (20 * MS)   /* one sleep at the door */
 #define WAIT_MAX_NS     (10000 * MS)
-#define FULL_NS         (100 * MS)  /* before a full device is asked again */
-#define HOPELESS_NS     (20 * MS)   /* before it is tried again when nothing could leave: what ends that is not told */
-#define HOPELESS_SHARE  4           /* or so many times as long as it took, where nobody waits: a try looks at all page tables */
-#define MERCY_BYTES     (8 * MIB)   /* are let through each time */
 #define POOL_SHARE      16          /* of the limit for recycled THPs */
-#define STEP_MIN        (4 * MIB)   /* leave between two looks */
-#define STEP_MAX        (16 * MIB)
-
-static uint64_t get(const _Atomic uint64_t *n)
-{
-	return atomic_load_explicit(n, memory_order_relaxed);
-}
-
-static void add(_Atomic uint64_t *n, uint64_t by)
-{
-	atomic_fetch_add_explicit(n, by, memory_order_relaxed);
-}
-
-static void ring(_Atomic uint32_t *word)
-{
-	atomic_fetch_add(word, 1);
-	thread_wake(word, INT_MAX);
-}
 
 /* ---- the door ---- */
 
@@ -115,11 +89,6 @@ static void admit(void *ctx, uint64_t bytes, bool thp)
 }
 
 /* ---- looking ---- */
-
-static void set(_Atomic uint64_t *n, uint64_t value)
-{
-	atomic_store_explicit(n, value, memory_order_relaxed);
-}
 
 /* Where the marks are. The reserve is what may come unasked; between high and low there is a batch. */
 static void set_limit(struct policy *p, uint64_t limit)
@@ -214,104 +183,6 @@ static void *watch(void *arg)
 	return NULL;
 }
 
-/* ---- making room ---- */
-
-static struct device *pick_device(struct policy *p, uint64_t now, unsigned *ret_index)
-{
-	for (unsigned i = 0; i < p->nr_devices; i++) {
-		struct device *d = p->device[i];
-
-		if (now < p->full_until_ns[i] || atomic_load(&d->closing))
-			continue;
-		if (buddy_used_bytes(&d->buddy) + BLOCK_BYTES <= d->props.size_bytes) {
-			*ret_index = i;
-			return d;
-		}
-	}
-	return NULL;
-}
-
-/* What is not told goes to nobody again at once: blocks that cannot leave. */
-static void pass_over(struct policy *p, const struct range *r)
-{
-	for (uint64_t at = block_down(r->start); at < r->end; at += BLOCK_BYTES)
-		heat_warm(&p->heat, at, 2, HEAT_MAX);
-}
-
-/* Return: bytes that have left the page table for good. @ret_pinned: some pages would not. */
-static uint64_t evict_once(struct policy *p, const struct range *r, bool *ret_pinned)
-{
-	uint64_t gone = 0, moved = 0, now = clock_ns();
-	struct device *dev;
-	unsigned index;
-	struct tally t = { .error = 0 };
-
-	/* each device that turns out to be full is passed over for a while, and the next takes what is left */
-	while ((dev = pick_device(p, now, &index))) {
-		set(&p->busy_since_ns, now);
-		set(&p->busy_device, index + 1);
-		jobs_run(p->jobs, JOB_EVICT, r->start, r->end, dev, false, &t);
-		set(&p->busy_device, 0);
-		for (unsigned k = 0; k < NR_ORDERS; k++)
-			moved += t.moved_folios[k] * order_bytes(k);
-		gone += t.dropped_pages * PAGE_BYTES;
-		if (!t.skipped[UHMM_SKIP_NO_ROOM] && !t.skipped[UHMM_SKIP_DEVICE])
-			break;
-		p->full_until_ns[index] = now + FULL_NS;
-		add(&p->full, 1);
-	}
-	if (!dev)
-		add(&p->full, 1);
-	if (moved)
-		tiers_left(p, r);
-	add(&p->evicted_bytes, moved);
-	add(&p->zero_bytes, gone);
-	add(&p->returned_bytes, t.returned_pages * PAGE_BYTES);
-	*ret_pinned = t.skipped[UHMM_SKIP_PINNED];
-	return moved + gone;
-}
-
-static uint64_t evict(struct policy *p, const struct range *r)
-{
-	bool pinned;
-	uint64_t gone = evict_once(p, r, &pinned), taken;
-
-	if (pinned) { /* perhaps since a fork */
-		atomic_store(&p->touching, true);
-		taken = vma_take_back(p->sp, r->start, r->end, false);
-		atomic_store(&p->touching, false);
-		if (taken && !atomic_load(&p->stop))
-			gone += evict_once(p, r, &pinned);
-	}
-	if (!gone)
-		pass_over(p, r);
-	return gone;
-}
-
-static void scrub(struct mover *mv, void *arg)
-{
-	(void)arg;
-	staging_scrub(&mv->m->staging);
-}
-
-/* Return: bytes that have left. */
-static uint64_t step(struct policy *p, uint64_t want)
-{
-	struct range range[GATHER_MAX];
-	uint64_t gone = 0;
-	unsigned nr;
-
-	watch_threads(p->tasks_fd[1], &p->evictor_words);
-	nr = clock_gather(p, want, range, GATHER_MAX);
-	for (unsigned i = 0; i < nr && !atomic_load(&p->stop); i++) {
-		tiers_make_room(p, range[i].end - range[i].start);
-		gone += evict(p, &range[i]);
-	}
-	tiers_make_room(p, 0);
-	jobs_call(p->jobs, scrub, NULL);
-	return gone;
-}
-
 uint64_t policy_look_again(struct policy *p)
 {
 	uint32_t seen = atomic_load(&p->looked);
@@ -320,61 +191,6 @@ uint64_t policy_look_again(struct policy *p)
 	while (atomic_load(&p->looked) == seen && !atomic_load(&p->stop))
 		thread_wait_for(&p->looked, seen, WAIT_NS);
 	return get(&p->resident);
-}
-
-/* Return: false when nothing would leave. @ret_ns: how long it took to find that out. */
-static bool make_room(struct policy *p, uint64_t *ret_ns)
-{
-	uint64_t resident = get(&p->resident), began = clock_ns();
-	unsigned in_vain = 0;
-
-	while (!atomic_load(&p->stop) && resident > get(&p->low) && in_vain < 3) {
-		uint64_t want = min_u64(max_u64(resident - get(&p->low), STEP_MIN), STEP_MAX);
-
-		in_vain = step(p, want) ? 0 : in_vain + 1;
-		if (!in_vain) {
-			atomic_store(&p->hopeless, false);
-			began = clock_ns();
-		}
-		resident = policy_look_again(p);
-	}
-	*ret_ns = clock_ns() - began;
-	return in_vain < 3;
-}
-
-/*
- * Nothing could leave. Who waits, at the door or for a parent's pages, need not wait for long; and what comes without asking - a write
- * to what is shared since a fork makes a copy - may leave.
- */
-static void despair(struct policy *p, uint64_t took_ns)
-{
-	uint64_t held = get(&p->resident);
-
-	add(&p->stuck, 1);
-	atomic_store(&p->mercy, MERCY_BYTES);
-	atomic_store(&p->hopeless, true);
-	ring(&p->looked);
-	for (uint64_t slept = 0; (!slept || slept < HOPELESS_SHARE * took_ns) && !atomic_load(&p->stop); slept += HOPELESS_NS) {
-		if (slept && (atomic_load(&p->nr_waiting) || pace_is_held() || get(&p->resident) > held + MIB))
-			break;
-		thread_wait_for(&p->never, 0, HOPELESS_NS);
-	}
-}
-
-static void *make_rooms(void *arg)
-{
-	struct policy *p = arg;
-
-	while (!atomic_load(&p->stop)) {
-		uint32_t asked = atomic_load(&p->short_of);
-		uint64_t took_ns;
-
-		if (!make_room(p, &took_ns))
-			despair(p, took_ns);
-		else if (get(&p->resident) <= get(&p->high) && !atomic_load(&p->stop))
-			thread_wait(&p->short_of, asked);
-	}
-	return NULL;
 }
 
 /* ---- from outside ---- */
@@ -399,7 +215,7 @@ static int start_threads(struct policy *p)
 
 	if (r)
 		return r;
-	r = thread_start(&p->evictor, "uhmm-evict", make_rooms, p);
+	r = thread_start(&p->evictor, "uhmm-evict", room_evictor, p);
 	if (r)
 		end_threads(p, 1);
 	return r;

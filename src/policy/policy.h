@@ -111,6 +111,11 @@ void policy_stats(struct policy *p, struct uhmm_policy_stats *ret);
 /* Has the watcher look now, and waits until it has. Return: what is held. Context: any thread but the watcher. */
 uint64_t policy_look_again(struct policy *p);
 
+/* ---- room.c ---- */
+
+/* The evictor's thread. @p: of struct policy. */
+void *room_evictor(void *p);
+
 /* ---- heirs.c ---- */
 
 /*
