@@ -4,8 +4,8 @@
 
 /*
  * How processes divide a limit. While there is room left, each may take an equal part of it. When there is none, what can leave of each
- * must leave in equal proportion: not what it shares with a child of fork, which neither of the two can let go, nor the memory of
- * processes that nobody looks after. Or a parent would have to make up for what the child holds with the few pages that are its
+ * must leave in equal proportion: not what it shares with a child of fork, which neither of the two can let go, nor what uhmm itself
+ * has there, nor the memory of processes that nobody looks after. Or a parent would have to make up for what the child holds with the few pages that are its
  * own, and throw out what it has just used.
  */
 
@@ -14,7 +14,7 @@
 
 struct run_part {
 	uint64_t held;   /* bytes */
-	uint64_t pinned; /* of them: shared with a child */
+	uint64_t pinned; /* of them: what cannot leave */
 	bool managed;    /* a policy is at work */
 };
 

@@ -47,6 +47,7 @@ struct run_slot {
 	_Atomic uint64_t faults, fault_ns_p50, fault_ns_p99, fault_ns_max, lost;
 	_Atomic uint64_t waits, wait_ns, over, stuck, full, laps;
 	_Atomic uint64_t pool, metadata;
+	_Atomic uint64_t kept; /* what of resident is uhmm's own: pool, metadata, what devices keep in RAM */
 	_Atomic uint64_t busy_device, busy_ns;
 	_Atomic uint64_t used[RUN_DEVICES], size[RUN_DEVICES];
 	_Atomic uint64_t map_cells, map_cell_bytes;

@@ -196,6 +196,7 @@ static void tell_all(struct run_share *s)
 {
 	struct uhmm_stats st = { .sz = sizeof(st) };
 	struct run_slot *slot = s->slot;
+	uint64_t kept = 0;
 
 	if (!uhmm_stats(s->space, &st)) {
 		run_put(&slot->came_home, st.fault_bytes + st.to_system_bytes);
@@ -206,6 +207,7 @@ static void tell_all(struct run_share *s)
 		run_put(&slot->lost, st.fault_lost);
 		run_put(&slot->pool, st.pool_bytes);
 		run_put(&slot->metadata, st.metadata_bytes);
+		kept += st.pool_bytes + st.metadata_bytes;
 	}
 	for (unsigned i = 0; i < s->nr_devices; i++) {
 		struct uhmm_device_info info = { .sz = sizeof(info) };
@@ -214,7 +216,10 @@ static void tell_all(struct run_share *s)
 			continue;
 		run_put(&slot->used[i], info.used_bytes);
 		run_put(&slot->size[i], info.size_bytes);
+		if (!(s->file->flags & RUN_EMU_APART && strstr(info.spec, "emu:")))
+			kept += info.host_bytes;
 	}
+	run_put(&slot->kept, kept);
 	run_put(&slot->now_ns, now_ns());
 }
 
@@ -226,7 +231,7 @@ static void check_others(struct run_share *s)
 			run_slot_clear(&s->file->slot[i]);
 }
 
-/* What the process in slot @s shares with the child that shares most with it. */
+/* What cannot leave the process in slot @s: what it shares with the child that shares most with it, and what uhmm itself has there. */
 static uint64_t pinned(const struct run_file *f, const struct run_slot *s)
 {
 	uint64_t most = 0, pid = (uint64_t)atomic_load_explicit(&s->pid, memory_order_relaxed);
@@ -237,7 +242,7 @@ static uint64_t pinned(const struct run_file *f, const struct run_slot *s)
 		if (run_get(&child->parent) == pid && atomic_load_explicit(&child->pid, memory_order_relaxed) && run_get(&child->shared) > most)
 			most = run_get(&child->shared);
 	}
-	return most;
+	return most + run_get(&s->kept);
 }
 
 static uint64_t share_of(struct run_share *s, uint64_t held)

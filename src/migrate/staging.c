@@ -298,6 +298,18 @@ void staging_shrink_pool(struct staging *st, uint64_t bytes)
 	} while (more);
 }
 
+uint64_t staging_drain_pool(struct staging *st)
+{
+	uint64_t bytes = 0;
+	uint32_t i;
+
+	while (take_from(st, &st->full, &i)) {
+		throw_away(st, window_slot(st, i));
+		bytes += BLOCK_BYTES;
+	}
+	return bytes;
+}
+
 void staging_scrub(struct staging *st)
 {
 	unsigned left;

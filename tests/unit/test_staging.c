@@ -148,6 +148,26 @@ static void the_pool_keeps_no_more_than_its_bound(void **state)
 		assert_int_equal(bits_at(slot[i], BLOCK_BYTES), PM_PRESENT | PM_HUGE);
 }
 
+static void a_drained_pool_holds_nothing_and_fills_again(void **state)
+{
+	uint64_t slot[3];
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		slot[i] = thp_in_window(1);
+		if (!slot[i])
+			skip();
+	}
+	staging_put_thp(&st, slot[0]);
+	staging_put_thp(&st, slot[1]);
+	assert_int_equal(staging_drain_pool(&st), 2 * BLOCK_BYTES);
+	assert_int_equal(staging_pool_bytes(&st), 0);
+	assert_int_equal(bits_at(slot[0], BLOCK_BYTES), 0);
+	assert_int_equal(staging_drain_pool(&st), 0);
+	staging_put_thp(&st, slot[2]);
+	assert_int_equal(staging_pool_bytes(&st), BLOCK_BYTES);
+}
+
 static void a_bin_that_refuses_makes_the_slot_dirty(void **state)
 {
 	uint64_t slot[POOL_SLOTS + 1];
@@ -304,6 +324,7 @@ int main(void)
 		CASE(a_fresh_thp_is_huge_and_not_of_the_window),
 		CASE(a_thp_that_comes_back_is_used_again),
 		CASE(the_pool_keeps_no_more_than_its_bound),
+		CASE(a_drained_pool_holds_nothing_and_fills_again),
 		CASE(a_bin_that_refuses_makes_the_slot_dirty),
 		CASE(a_zeroed_thp_is_zero_fresh_or_not),
 		CASE(fresh_ones_come_to_an_end),
