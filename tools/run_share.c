@@ -253,7 +253,8 @@ static uint64_t share_of(struct run_share *s, uint64_t held)
 	for (unsigned i = 0; i < RUN_SLOTS; i++) {
 		const struct run_slot *slot = &s->file->slot[i];
 
-		if (!atomic_load_explicit(&slot->pid, memory_order_relaxed))
+		/* its own is free already when the process ends, and this thread does not yet */
+		if (slot != s->slot && !atomic_load_explicit(&slot->pid, memory_order_relaxed))
 			continue;
 		part[nr] = (struct run_part){ run_get(&slot->resident), pinned(s->file, slot), run_get(&slot->managed) == 1 };
 		if (slot == s->slot) {
