@@ -5,8 +5,8 @@
 /*
  * How processes divide a limit. While there is room left, each may take an equal part of it. When there is none, what can leave of each
  * must leave in equal proportion: not what it shares with a child of fork, which neither of the two can let go, nor what uhmm itself
- * has there, nor the memory of processes that nobody looks after. Or a parent would have to make up for what the child holds with the few pages that are its
- * own, and throw out what it has just used.
+ * has there, nor the memory of processes that nobody looks after. Or a parent would have to make up for what the child holds with the
+ * few pages that are its own, and throw out what it has just used.
  */
 
 #include <stdbool.h>

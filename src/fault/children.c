@@ -5,8 +5,8 @@
  * ended, its userfaultfd is closed: what it has not got by then is nothing, and the kernel fills it. A child with a limit gets
  * no more than there is room for (pace.h), and watches itself what it has got (let_go()).
  *
- * The pump reads the messages, and fills holes. A copy answers EAGAIN while an event of the child is unread, and this thread waits for that; it
- * could not if it had to read it itself.
+ * The pump reads the messages, and fills holes. A copy answers EAGAIN while an event of the child is unread, and this thread waits
+ * for that; it could not if it had to read it itself.
  */
 #include "fault/fault.h"
 

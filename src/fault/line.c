@@ -31,6 +31,7 @@ static void leave(struct reader *rd)
 
 /* ---- what the others do ---- */
 
+/* COMES: it reads a message as soon as it has a CPU; until then it is the one that was not waiting. */
 enum doing { WAITS = 1, COMES = 2, SERVES = 4, DOZES = 8 };
 
 static enum doing doing(const struct reader *rd)

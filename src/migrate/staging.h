@@ -72,7 +72,7 @@ void staging_put_dirty(struct staging *st, uint64_t slot);
 /* The pool keeps @bytes at most from now on, if that is less than before. Context: not a fault thread. */
 void staging_shrink_pool(struct staging *st, uint64_t bytes);
 
-/* Gives up the THPs that wait in it. Return: bytes. */
+/* Gives up the THPs that wait in it now. Return: bytes. Raises events. Context: not a fault thread. */
 uint64_t staging_drain_pool(struct staging *st);
 
 /* Gives back to the kernel what no pool keeps: base pages in dirty slots, and THPs in a bin that is not full yet. Raises

@@ -9,8 +9,8 @@
  * watcher look after each step. They are two threads because a step may take as long as a device does, and a program that maps new
  * memory meanwhile must be found out.
  *
- * The evictor is in room.c. What fault threads ask about pages that are away is in touch.c; what moves on between several devices, in tiers.c; what is done
- * for a child of fork, in heirs.c.
+ * The evictor is in room.c. What fault threads ask about pages that are away is in touch.c; what moves on between several devices, in
+ * tiers.c; what is done for a child of fork, in heirs.c.
  *
  * No lock is taken: who waits holds nothing, and what he waits for needs workers and the pump only, never another fault
  * thread. When nothing can leave - everything is pinned, the devices are full - nobody waits for long: a little more is let through
@@ -21,7 +21,6 @@
  */
 #include "policy/policy.h"
 
-#include <errno.h>
 #include <string.h>
 #include <sys/auxv.h>
 

@@ -7,8 +7,6 @@
  */
 #include "policy/policy.h"
 
-#include <string.h>
-
 #include "base/clock.h"
 #include "base/err.h"
 #include "fault/pace.h"
@@ -145,7 +143,7 @@ static bool make_room(struct policy *p)
 		uint64_t want = min_u64(max_u64(resident - get(&p->low), STEP_MIN), STEP_MAX);
 		uint64_t began = clock_thread_ns(), gone = step(p, want), cpu_ns = clock_thread_ns() - began;
 
-		/* that little would be worth more than THPs which wait for folios that are not there */
+		/* recycled THPs are memory, too, and it is little else that would be taken in their stead */
 		if (gone / LITTLE_BYTES_MS < cpu_ns / MS)
 			gone += staging_drain_pool(&p->m->staging);
 		in_vain = gone ? 0 : in_vain + 1;
