@@ -60,11 +60,16 @@ static enum uhmm_skip reason(struct space *sp, uint64_t addr, int r)
 	}
 }
 
+/* Addresses that were watched at a value of event_seq, in one mapping or as the caller of all this has found them. */
+struct armed {
+	uint64_t start, end, seq;
+};
+
 /*
- * Enters the gate with [start, end) armed. If events have come since, the mapping may be another one now: what is there is
- * armed, if it is fit. Return: inside the gate; else it is not.
+ * Enters the gate with [start, *end) armed. If events have come since, there may be other mappings now, and each has to be armed by
+ * itself: what is there is armed, if it is fit, and *end becomes less where its mapping ends. Return: inside the gate; else it is not.
  */
-static bool enter_armed(struct piece *p, uint64_t start, uint64_t end, uint64_t *seq)
+static bool enter_armed(struct piece *p, uint64_t start, uint64_t *end, struct armed *a)
 {
 	struct claim *c = &p->claim;
 	struct space *sp = c->sp;
@@ -73,13 +78,17 @@ static bool enter_armed(struct piece *p, uint64_t start, uint64_t end, uint64_t 
 		struct vma_piece vp;
 
 		claim_enter(c);
-		if (*seq == atomic_load(&sp->event_seq))
+		if (start >= a->start && start < a->end && a->seq == atomic_load(&sp->event_seq)) {
+			*end = min_u64(*end, a->end);
 			return true;
+		}
 		claim_leave(c);
 
-		if (vma_piece_at(sp, start, end, &vp) || !(vp.movable || (p->read_only && vp.read_only)) || vp.end < end ||
-		    vma_arm_again(sp, start, end, seq))
+		if (vma_piece_at(sp, start, block_down(start) + BLOCK_BYTES, &vp) || !(vp.movable || (p->read_only && vp.read_only)) ||
+		    vma_arm_again(sp, start, vp.end, &a->seq))
 			return false;
+		a->start = start;
+		a->end = vp.end;
 	}
 }
 
@@ -90,6 +99,14 @@ struct span {
 	unsigned first, end;
 	bool holes;
 };
+
+/* The last page is one with bytes, too. */
+static void span_trim(struct span *s, const struct pageset *todo)
+{
+	while (s->end > s->first && !pageset_has(todo, s->end - 1))
+		s->end--;
+	s->holes = pageset_run_end(todo, s->first) < s->end;
+}
 
 /*
  * A claimed hole of a watched mapping stays one, so passing over it takes nothing that is not ours; the first page is one
@@ -102,9 +119,7 @@ static struct span next_span(const struct piece *p, const struct pageset *todo)
 
 	pageset_join(&both, &p->clear);
 	s.end = pageset_run_end(&both, s.first);
-	while (s.end > s.first && !pageset_has(todo, s.end - 1))
-		s.end--;
-	s.holes = pageset_run_end(todo, s.first) < s.end;
+	span_trim(&s, todo);
 	return s;
 }
 
@@ -124,19 +139,25 @@ static int move_lent(struct space *sp, struct piece *p, uint64_t to, uint64_t st
 	return r;
 }
 
-/* One try to move a span. Return: 0 when all of it has moved; an outcome: some of it may have. */
-static int move_span(struct space *sp, struct piece *p, struct span s, const struct pageset *isolated, uint64_t *seq,
-		     struct tally *t)
+/*
+ * One try to move a span, which becomes shorter where its mapping ends. Return: 0 when all of it has moved; an outcome: some of
+ * it may have.
+ */
+static int move_span(struct space *sp, struct piece *p, struct span *s, const struct pageset *todo, const struct pageset *isolated,
+		     struct armed *a, struct tally *t)
 {
-	uint64_t start = p->claim.addr + s.first * PAGE_BYTES, len = (uint64_t)(s.end - s.first) * PAGE_BYTES;
+	uint64_t base = p->claim.addr, start = base + s->first * PAGE_BYTES, end = base + s->end * PAGE_BYTES;
 	struct pageset left;
 	int r = RUN_CHANGED;
 
-	if (!enter_armed(p, start, start + len, seq))
+	if (!enter_armed(p, start, &end, a))
 		return UFFD_E_MISSING;
+	s->end = s->first + (unsigned)((end - start) >> PAGE_SHIFT);
+	span_trim(s, todo);
 	left = drop_dead(p, isolated, t);
-	if (pageset_run_end(&left, s.first) >= s.end && start == p->claim.addr + s.first * PAGE_BYTES)
-		r = move_lent(sp, p, p->slot + s.first * PAGE_BYTES, start, len, UFFD_DONTWAKE | (s.holes ? UFFD_SRC_HOLES : 0));
+	if (pageset_run_end(&left, s->first) >= s->end && base == p->claim.addr)
+		r = move_lent(sp, p, p->slot + s->first * PAGE_BYTES, start, (uint64_t)(s->end - s->first) * PAGE_BYTES,
+			      UFFD_DONTWAKE | (s->holes ? UFFD_SRC_HOLES : 0));
 	claim_leave(&p->claim);
 	return r;
 }
@@ -196,8 +217,8 @@ static void leave_behind(struct space *sp, struct piece *p, unsigned first, cons
 }
 
 /*
- * Is it worth another try? A THP that is mapped by pages answers EBUSY now and then on a loaded machine, and goes a moment
- * later (seen on Linux 6.18): only a page that others map too is known to stay.
+ * Is it worth another try? A THP that is mapped by pages answers EBUSY now and then on a loaded machine, and one that is being made
+ * of pages EINVAL, and they go a moment later (seen on Linux 6.18): only a page that others map too, or a locked one, is known to stay.
  */
 static bool may_go_later(struct space *sp, uint64_t addr, int r, unsigned tries)
 {
@@ -206,6 +227,8 @@ static bool may_go_later(struct space *sp, uint64_t addr, int r, unsigned tries)
 		return tries < MAX_TRIES;
 	case UFFD_E_BUSY:
 		return tries < MAX_BUSY && pagemap_exclusive(sp->pagemap_fd, addr);
+	case UFFD_E_REFUSED:
+		return tries < MAX_BUSY && !map_is_locked(addr, PAGE_BYTES);
 	default:
 		return false;
 	}
@@ -227,14 +250,17 @@ static bool wait_for_page(struct space *sp, unsigned tries, uint64_t since)
 static void isolate_runs(struct space *sp, struct piece *p, struct tally *t)
 {
 	struct pageset todo = p->copy, done = { 0 };
-	uint64_t seq = p->seq, since = gate_events(&sp->gate);
+	struct armed a = { p->claim.addr, p->claim.addr + BLOCK_BYTES, p->seq };
+	uint64_t since = gate_events(&sp->gate);
 	unsigned tries = 0;
 
 	while (!pageset_empty(&todo)) {
 		struct span s = next_span(p, &todo);
 		unsigned first = s.first;
-		int r = move_span(sp, p, s, &done, &seq, t);
+		int r = move_span(sp, p, &s, &todo, &done, &a, t);
 
+		if (r == UFFD_E_REFUSED)
+			a.end = a.start; /* mprotect() and its like cut mappings, and nobody is told */
 		if (!r && !s.holes)
 			pageset_add_range(&done, first, s.end);
 		else if (r != RUN_CHANGED)
