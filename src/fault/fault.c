@@ -124,6 +124,15 @@ static bool forget_zap(struct space *sp, struct entry_slot *b, uint64_t addr)
 	return gone;
 }
 
+/*
+ * The message may be an old one: another has served the toucher since. No claim then, which would take the page, or the THP that it
+ * is in, out of the hands of whoever is about to move it.
+ */
+static bool is_there(struct space *sp, uint64_t addr)
+{
+	return pagemap_uniform(sp->pagemap_fd, addr, addr + PAGE_BYTES) > 0;
+}
+
 static void fill(struct reader *rd, struct entry_slot *b, const struct uffd_message *msg, struct entry page)
 {
 	struct space *sp = rd->faults->m->sp;
@@ -133,7 +142,7 @@ static void fill(struct reader *rd, struct entry_slot *b, const struct uffd_mess
 	struct claim c;
 	int r;
 
-	if (entry_has(page, ENTRY_ZAP) && !forget_zap(sp, b, msg->start)) {
+	if (entry_has(page, ENTRY_ZAP) ? !forget_zap(sp, b, msg->start) : is_there(sp, msg->start)) {
 		counter_add(&sp->counters.fault_stale, 1);
 		uffd_wake(&sp->uffd, msg->start, PAGE_BYTES); /* without memory it asks again */
 		return;

@@ -130,8 +130,13 @@ void *map_anon(size_t bytes, bool align2m, bool huge)
 
 void unmap_anon(void *mem, size_t bytes)
 {
-	if (mem)
-		munmap((char *)mem - GUARD, bytes + 2 * GUARD);
+	char *base = (char *)mem - GUARD;
+
+	if (!mem)
+		return;
+	munmap(base, bytes + 2 * GUARD);
+	/* for good: another thread may have taken the place in between, and may have it */
+	(void)mmap(base, bytes + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
 }
 
 int lock_memory(const void *mem, size_t bytes)

@@ -59,6 +59,10 @@ const char *device_spec(void);
  * MADV_HUGEPAGE, otherwise MADV_NOHUGEPAGE. Never NULL. Nothing is touched.
  */
 void *map_anon(size_t bytes, bool align2m, bool huge);
+/*
+ * The addresses are not used again: a fault thread that has read of a touch may get its CPU long after the toucher has gone on, by
+ * another's doing, and has ended. It then does what was asked for: brings home what is there now.
+ */
 void unmap_anon(void *mem, size_t bytes);
 
 /* mlock(2) and munlock(2) by hand: sanitizers make the library's do nothing. */
