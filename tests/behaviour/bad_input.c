@@ -82,7 +82,7 @@ static void ranges_with_nothing_in_them(void **state)
 	char *gap = map_anon(BLOCK, true, true);
 	void *const nothing[] = { gap, NULL, (void *)((uintptr_t)1 << 47) };
 
-	unmap_anon(gap, BLOCK);
+	munmap(gap, BLOCK);
 	for (unsigned k = 0; k < 3; k++) {
 		RESULT(res);
 

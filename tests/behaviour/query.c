@@ -77,7 +77,7 @@ static void memory_that_uhmm_has_never_seen(void **state)
 	EXPECT(mem, { 4, 5, UHMM_WHERE_SYSTEM, 0, NULL }, { 5, 600, UHMM_WHERE_HOLE, 0, NULL },
 	       { 600, 700, UHMM_WHERE_UNMAPPED, 0, NULL }, { 700, 2048, UHMM_WHERE_HOLE, 0, NULL });
 	EXPECT(mem, { 620, 630, UHMM_WHERE_UNMAPPED, 0, NULL });
-	unmap_anon(mem, BYTES);
+	munmap(mem, BYTES);
 	EXPECT(mem, { 0, 2048, UHMM_WHERE_UNMAPPED, 0, NULL });
 }
 
