@@ -22,6 +22,7 @@
 
 #define MAX_THREADS 32
 #define PIECES      24
+#define ALIKE       8 /* words: what compresses to a fifth, as a program's memory may. Below a limit what does not shrink cannot be kept in RAM */
 
 /* Word i of a piece is mix(seed, version, i); version 0 of a page: zeros. One version a page. */
 struct piece {
@@ -64,7 +65,7 @@ static uint64_t word(const struct piece *p, size_t i)
 {
 	uint32_t v = p->version[i / 512];
 
-	return v ? mix(p->seed + i * 3 + ((uint64_t)v << 40)) : 0;
+	return v ? mix(p->seed + i / ALIKE * 3 + ((uint64_t)v << 40)) : 0;
 }
 
 static void wrong(const struct piece *p, size_t i)
