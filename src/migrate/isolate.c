@@ -60,7 +60,7 @@ static enum uhmm_skip reason(struct space *sp, uint64_t addr, int r)
 	}
 }
 
-/* Addresses that were watched at a value of event_seq, in one mapping or as the caller of all this has found them. */
+/* At that value of event_seq all of [start, end) was watched. */
 struct armed {
 	uint64_t start, end, seq;
 };
@@ -217,8 +217,8 @@ static void leave_behind(struct space *sp, struct piece *p, unsigned first, cons
 }
 
 /*
- * Is it worth another try? A THP that is mapped by pages answers EBUSY now and then on a loaded machine, and one that is being made
- * of pages EINVAL, and they go a moment later (seen on Linux 6.18): only a page that others map too, or a locked one, is known to stay.
+ * Is it worth another try? On a loaded machine a THP that is mapped by pages answers EBUSY now and then, and a page EINVAL, and go a
+ * moment later (seen on Linux 6.18): only a page that others map too, or a locked one, is known to stay.
  */
 static bool may_go_later(struct space *sp, uint64_t addr, int r, unsigned tries)
 {
