@@ -22,9 +22,10 @@
 
 #define MAX_THREADS 32
 #define PIECES      24
-#define ALIKE       8 /* words: what compresses to a fifth, as a program's memory may. Below a limit what does not shrink cannot be kept in RAM */
+/* Words: such memory shrinks to a fifth, as a program's may. What does not shrink could not be kept in RAM below a limit. */
+#define ALIKE       8
 
-/* Word i of a piece is mix(seed, version, i); version 0 of a page: zeros. One version a page. */
+/* Word i of a piece is mix(seed, version, i / ALIKE); version 0 of a page: zeros. One version a page. */
 struct piece {
 	uint64_t *mem;
 	size_t bytes;

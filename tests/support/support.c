@@ -130,10 +130,11 @@ void *map_anon(size_t bytes, bool align2m, bool huge)
 
 void unmap_anon(void *mem, size_t bytes)
 {
-	char *base = (char *)mem - GUARD;
+	char *base;
 
 	if (!mem)
 		return;
+	base = (char *)mem - GUARD;
 	munmap(base, bytes + 2 * GUARD);
 	/* for good: another thread may have taken the place in between, and may have it */
 	(void)mmap(base, bytes + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);

@@ -289,6 +289,24 @@ static void a_page_is_left_behind_under_the_reason_of_its_refusal(void **state)
 	}
 }
 
+/* Nothing can be put into a slot that is read-only, and nobody says that this is the reason. */
+static void what_is_refused_for_good_is_left_behind(void **state)
+{
+	struct staging *st = &mig.staging;
+	char *slots = (char *)(uintptr_t)st->window;
+
+	(void)state;
+	fill(1, 0, 20);
+	assert_true(collect(1, 0, 20));
+	assert_int_equal(mprotect(slots, st->nr_window * BLOCK_BYTES, PROT_READ), 0);
+	isolate_pages(&mv, &pc, &t);
+	assert_int_equal(mprotect(slots, st->nr_window * BLOCK_BYTES, PROT_READ | PROT_WRITE), 0);
+	assert_int_equal(t.skipped[UHMM_SKIP_RACED], 20);
+	assert_true(claim_empty(&pc.claim));
+	assert_true(at_home(1, 0, 20));
+	release_piece(&mv, &pc);
+}
+
 static void a_thp_is_left_behind_whole(void **state)
 {
 	(void)state;
@@ -422,6 +440,37 @@ static void a_mapping_that_was_cut_without_a_word_is_seen_to_be(void **state)
 	assert_int_equal(mprotect(mem, LEN, PROT_READ | PROT_WRITE), 0);
 }
 
+/* It is not one page table entry any more then, and what may go goes. */
+static void a_thp_whose_mapping_was_cut_leaves_in_parts(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	assert_true(collect(1, 0, PAGES_PER_BLOCK));
+	assert_int_equal(mprotect(mem + (page(1, 10) - at), PAGE_BYTES, PROT_READ), 0);
+	isolate_pages(&mv, &pc, &t);
+	assert_true(isolated(1, 0, 10) && isolated(1, 11, PAGES_PER_BLOCK));
+	assert_int_equal(t.skipped[UHMM_SKIP_RACED], 1);
+	assert_true(!pc.claim.whole && at_home(1, 10, 11));
+	give_up();
+	assert_true(at_home(1, 0, PAGES_PER_BLOCK));
+	assert_int_equal(mprotect(mem, LEN, PROT_READ | PROT_WRITE), 0);
+}
+
+/* Both parts may go, so all of it does, into one folio. */
+static void a_thp_in_two_mappings_leaves_as_one_folio(void **state)
+{
+	(void)state;
+	fill_thp(1);
+	assert_true(collect(1, 0, PAGES_PER_BLOCK));
+	assert_int_equal(madvise(mem + (page(1, 0) - at), BLOCK_BYTES / 2, MADV_DONTDUMP), 0);
+	isolate_pages(&mv, &pc, &t);
+	assert_true(isolated(1, 0, PAGES_PER_BLOCK));
+	piece_start(&mv, &pc, &t);
+	finish();
+	assert_true(on_device(1, 0, PAGES_PER_BLOCK));
+	assert_int_equal(t.moved_folios[BLOCK_ORDER], 1);
+}
+
 static void a_mapping_that_has_become_unfit_keeps_its_pages(void **state)
 {
 	(void)state;
@@ -479,6 +528,7 @@ int main(void)
 		SMALL(what_a_move_took_without_saying_so_is_found),
 		HUGE(a_thp_that_a_move_took_without_saying_so_is_found),
 		SMALL(a_page_is_left_behind_under_the_reason_of_its_refusal),
+		SMALL(what_is_refused_for_good_is_left_behind),
 		HUGE(a_thp_is_left_behind_whole),
 		SMALL(locked_pages_stay),
 		SMALL(pages_shared_with_a_child_stay),
@@ -487,6 +537,8 @@ int main(void)
 		SMALL(after_an_event_the_range_is_armed_again),
 		SMALL(after_an_event_each_mapping_is_armed_by_itself),
 		SMALL(a_mapping_that_was_cut_without_a_word_is_seen_to_be),
+		HUGE(a_thp_whose_mapping_was_cut_leaves_in_parts),
+		HUGE(a_thp_in_two_mappings_leaves_as_one_folio),
 		SMALL(a_mapping_that_has_become_unfit_keeps_its_pages),
 		SMALL(an_unread_event_only_delays),
 	};
